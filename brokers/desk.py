@@ -1,0 +1,279 @@
+"""The order desk: threads that carry out what was decided. Journal first, then the broker, then the outcome as an event.
+
+No state lock is ever held here. One symbol's work is done in order by one thread at a time; other symbols go on beside it.
+Exits, stops and cancels go before entries. An entry that nobody wants any more when its turn comes is never sent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from brokers.base import Broker, Fatal, Refused, Unanswered, Unavailable
+from brokers.reports import Reports
+from state.clock import Clock
+from state.commands import Alarm, Cancel, Command, Query, Replace, Submit
+from state.events import Accepted, Acknowledged, Act, Event, NotSent, WasRefused, WentUnanswered
+from state.machine import why_not_carry_out
+from state.orders import Order, Purpose
+from state.symbol_state import SymbolState, Work
+
+STALE_ENTRY_MS = 10_000  # an entry that waited longer for a desk was decided on a price that is history
+
+
+class JournalFailed(Exception):
+    """Raised by `Recorder.commit_many`: nothing of it was written, and it may be tried again."""
+
+
+class Recorder(Protocol):
+    """The journal, as the desk needs it: durable when it returns."""
+
+    def commit_many(self, works: list[Work]) -> None: ...
+
+
+class DeskListener(Protocol):
+    """Told after the fact; must not block."""
+
+    def carried_out(self, work: Work) -> None: ...
+    def alarm(self, symbol: str, text: str) -> None: ...
+    def fatal(self, reason: str) -> None: ...
+    def journal(self, failed: str | None) -> None: ...
+
+
+class Outbox:
+    """Work of many symbols, waiting. `put` never blocks; it may be called under a symbol's lock and calls nobody."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ready = threading.Condition(self._lock)
+        self._lanes: dict[str, list[Work]] = {}
+        self._busy: set[str] = set()
+        self._urgent: deque[str] = deque()
+        self._normal: deque[str] = deque()
+        self._closed = False
+
+    def put(self, symbol: str, work: Work) -> None:
+        with self._lock:
+            self._lanes.setdefault(symbol, []).append(work)
+            (self._urgent if is_urgent(work) else self._normal).append(symbol)
+            self._ready.notify()
+
+    def take(self, timeout_s: float | None) -> tuple[str, list[Work]] | None:
+        """All waiting work of one symbol, which stays taken until `done`. None after the time-out or when closed and empty."""
+        with self._lock:
+            while True:
+                symbol = self._next()
+                if symbol is not None:
+                    self._busy.add(symbol)
+                    return symbol, self._lanes.pop(symbol)
+                if self._closed or timeout_s == 0 or not self._ready.wait(timeout_s):
+                    return None
+
+    def done(self, symbol: str) -> None:
+        with self._lock:
+            self._busy.discard(symbol)
+            if symbol in self._lanes:
+                urgent = any(is_urgent(work) for work in self._lanes[symbol])
+                (self._urgent if urgent else self._normal).appendleft(symbol)
+                self._ready.notify()
+
+    def close(self) -> None:
+        """No more waiting: `take` gives out what is left, then None."""
+        with self._lock:
+            self._closed = True
+            self._ready.notify_all()
+
+    @property
+    def idle(self) -> bool:
+        with self._lock:
+            return not self._lanes and not self._busy
+
+    def depth(self) -> int:
+        with self._lock:
+            return sum(len(lane) for lane in self._lanes.values())
+
+    def _next(self) -> str | None:
+        for queue in (self._urgent, self._normal):
+            while queue:
+                symbol = queue.popleft()
+                if symbol in self._lanes and symbol not in self._busy:
+                    return symbol
+        return None
+
+
+def is_urgent(work: Work) -> bool:
+    return any(_rank(command) == 0 for command in work.commands)
+
+
+def _rank(command: Command) -> int:
+    """0 reduces or protects, 1 opens, 2 asks or tells."""
+    if isinstance(command, Query | Alarm):
+        return 2
+    if isinstance(command, Submit):
+        return 1 if command.order.purpose is Purpose.ENTRY else 0
+    return 0
+
+
+class Desk:
+    """Carries out work. `run` is the body of each desk thread; a replay calls `drain` instead and needs no thread."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        recorder: Recorder,
+        states: Mapping[str, SymbolState],
+        outbox: Outbox,
+        reports: Reports,
+        clock: Clock,
+        listener: DeskListener,
+        deny: Callable[[Order], str | None] = lambda order: None,
+    ) -> None:
+        self._broker = broker
+        self._recorder = recorder
+        self._states = states
+        self._outbox = outbox
+        self._reports = reports
+        self._clock = clock
+        self._listener = listener
+        self._deny = deny
+        self._unwritten_lock = threading.Lock()
+        self._unwritten: list[Work] = []
+
+    def run(self) -> None:
+        while True:
+            taken = self._outbox.take(None)
+            if taken is None:
+                return
+            self._carry_out_all(*taken)
+
+    def drain(self) -> None:
+        """Carry out everything there is, in this thread."""
+        while True:
+            taken = self._outbox.take(0)
+            if taken is None:
+                return
+            self._carry_out_all(*taken)
+
+    # -- one symbol's work -------------------------------------------------------------------------------------------------
+
+    def _carry_out_all(self, symbol: str, works: list[Work]) -> None:
+        try:
+            written = self._commit(works)
+            commands = [command for work in works for command in work.commands]
+            for command in sorted(commands, key=_rank):
+                self._carry_out(symbol, command, written)
+            for work in works:
+                self._listener.carried_out(work)
+        finally:
+            self._outbox.done(symbol)
+
+    def _commit(self, works: list[Work]) -> bool:
+        """Say it before doing it. What could not be written waits in memory; entries wait with it, protection does not."""
+        with self._unwritten_lock:
+            batch = [*self._unwritten, *works]
+            had_failed = bool(self._unwritten)
+            try:
+                self._recorder.commit_many(batch)
+            except JournalFailed as error:
+                self._unwritten = batch
+                self._listener.journal(str(error))
+                return False
+            self._unwritten = []
+        if had_failed:
+            self._listener.journal(None)
+        return True
+
+    def _carry_out(self, symbol: str, command: Command, written: bool) -> None:
+        if isinstance(command, Alarm):
+            self._listener.alarm(symbol, command.text)
+        elif isinstance(command, Query):
+            self._query(symbol, command.order)
+        elif isinstance(command, Submit):
+            self._submit(symbol, command, written)
+        elif isinstance(command, Replace):
+            self._ask(symbol, command, Act.REPLACE)
+        else:
+            self._ask(symbol, command, Act.CANCEL)
+
+    # -- broker calls ------------------------------------------------------------------------------------------------------
+
+    def _submit(self, symbol: str, command: Submit, written: bool) -> None:
+        order = command.order
+        reason = self._why_not(symbol, command) or self._why_not_enter(order, written)
+        if reason is not None:
+            self._tell(symbol, NotSent, order, act=Act.SUBMIT, reason=reason, again=False)
+            return
+        try:
+            venue_id = self._broker.submit(order)
+        except Refused as error:
+            self._tell(symbol, WasRefused, order, act=Act.SUBMIT, reason=str(error))
+        except Unavailable as error:
+            self._tell(symbol, NotSent, order, act=Act.SUBMIT, reason=str(error))
+        except Fatal as error:
+            self._tell(symbol, WasRefused, order, act=Act.SUBMIT, reason=str(error))
+            self._listener.fatal(str(error))
+        except Unanswered as error:
+            if error.venue_id is not None:
+                self._reports.bind(symbol, order.client_id, error.venue_id)
+            self._tell(symbol, WentUnanswered, order, act=Act.SUBMIT, reason=str(error), venue_id=error.venue_id)
+        except Exception as error:  # after the send even a defect of ours does not mean "not sent"
+            self._tell(symbol, WentUnanswered, order, act=Act.SUBMIT, reason=f"{type(error).__name__}: {error}")
+        else:
+            early = self._reports.bind(symbol, order.client_id, venue_id)
+            self._tell(symbol, Accepted, order, venue_id=venue_id)
+            for row in early:
+                self._reports.order_update(row, self._clock.monotonic_ms(), "stream")
+
+    def _why_not(self, symbol: str, command: Command) -> str | None:
+        state = self._states[symbol]
+        return why_not_carry_out(state.snapshot, command, state.rules, self._clock.now_ms())
+
+    def _why_not_enter(self, order: Order, written: bool) -> str | None:
+        if order.purpose is not Purpose.ENTRY:
+            return None
+        if not written:
+            return "the journal cannot be written"
+        if self._clock.monotonic_ms() - order.changed_ms > STALE_ENTRY_MS:
+            return "it waited too long for a desk"
+        return self._deny(order)
+
+    def _ask(self, symbol: str, command: Replace | Cancel, act: Act) -> None:
+        """A change or a cancel of a working order."""
+        if self._why_not(symbol, command) is not None:
+            return
+        order = command.order
+        try:
+            if isinstance(command, Replace):
+                self._broker.replace(order, command.qty, command.trigger_price, command.limit_price)
+            else:
+                self._broker.cancel(order)
+        except Refused as error:
+            self._tell(symbol, WasRefused, order, act=act, reason=str(error))
+        except Unavailable as error:
+            self._tell(symbol, NotSent, order, act=act, reason=str(error))
+        except Fatal as error:
+            self._tell(symbol, NotSent, order, act=act, reason=str(error))
+            self._listener.fatal(str(error))
+        except Exception as error:
+            self._tell(symbol, WentUnanswered, order, act=act, reason=f"{type(error).__name__}: {error}")
+        else:
+            self._tell(symbol, Acknowledged, order, act=act)
+
+    def _query(self, symbol: str, order: Order) -> None:
+        """A failed read is no evidence and makes no event; the poller asks again."""
+        asked_ms = self._clock.monotonic_ms()
+        try:
+            row = self._broker.order(order)
+        except (Refused, Unavailable, Unanswered):
+            return
+        except Fatal as error:
+            self._listener.fatal(str(error))
+            return
+        if row is not None:
+            self._reports.order_update(row, asked_ms, "reply")
+
+    def _tell(self, symbol: str, event: type[Event], order: Order, **fields: object) -> None:
+        now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
+        self._states[symbol].apply(event(client_id=order.client_id, **fields, **now))  # type: ignore[call-arg]

@@ -1,0 +1,118 @@
+"""The poll thread: every 5 seconds the venue's orders, executions and positions become events; sooner while an order is in question.
+
+Drift-free: a sweep that took long does not move the next one. A failed read makes no event and no conclusion. While a symbol's
+ticks are stale its price is asked for here, so that stops are watched by somebody.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from brokers.base import Broker, BrokerError, Fatal
+from brokers.reports import Reports
+from state.clock import Clock
+from state.symbol_state import SymbolState
+
+PULSE_S = 0.5
+YOUNG_PULSES = 10  # quick looks at an order in question before they get rarer
+OLD_PULSES = 4  # then one look in so many pulses
+FAILURES_BEARABLE = 3
+
+
+class PollListener(Protocol):
+    """Told after the fact; must not block."""
+
+    def swept(self) -> None: ...
+    def poll_failed(self, failures: int, reason: str) -> None: ...
+    def fatal(self, reason: str) -> None: ...
+
+
+class Poller:
+    """`run` is the body of the thread named "poll"; `sweep` is one round, also called at start and after a reconnect."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        states: Mapping[str, SymbolState],
+        reports: Reports,
+        clock: Clock,
+        listener: PollListener,
+        interval_s: float,
+        stale: Callable[[], list[str]] = list,
+    ) -> None:
+        self._broker = broker
+        self._states = states
+        self._reports = reports
+        self._clock = clock
+        self._listener = listener
+        self._interval_ms = max(int(interval_s * 1000), 1)
+        self._stale = stale
+        self._stop = threading.Event()
+        self._wanted = threading.Event()
+        self._failures = 0
+        self._questions = 0
+        self.alive_ms = clock.monotonic_ms()
+        self.sweeps = 0
+
+    def run(self) -> None:
+        next_ms = self._clock.monotonic_ms() + self._interval_ms
+        while not self._stop.is_set():
+            self.alive_ms = now_ms = self._clock.monotonic_ms()
+            if now_ms >= next_ms or self._wanted.is_set():
+                self._wanted.clear()
+                self.sweep()
+                next_ms += max(0, self._clock.monotonic_ms() - next_ms) // self._interval_ms * self._interval_ms
+                next_ms += self._interval_ms if now_ms >= next_ms - self._interval_ms else 0
+            elif self._curious():
+                self.sweep(positions=False)
+            pause_ms = min(next_ms - self._clock.monotonic_ms(), int(PULSE_S * 1000))
+            self._clock.wait(self._stop, max(pause_ms, 1) / 1000)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def soon(self) -> None:
+        """Sweep at the next pulse: after a reconnect, for instance."""
+        self._wanted.set()
+
+    def sweep(self, positions: bool = True, source: str = "poll") -> bool:
+        """One round. True when the venue answered everything."""
+        asked_ms = self._clock.monotonic_ms()
+        try:
+            orders = self._broker.orders()
+            fills = self._broker.fills()
+            held = self._broker.positions() if positions else None
+            self._watch_stale()
+        except Fatal as error:
+            self._listener.fatal(str(error))
+            self._failed(error)
+            return False
+        except BrokerError as error:
+            self._failed(error)
+            return False
+        self._reports.sweep(orders, fills, held, asked_ms, source)
+        self._failures = 0
+        self.sweeps += 1
+        self._listener.swept()
+        return True
+
+    def _failed(self, error: BrokerError) -> None:
+        self._failures += 1
+        self._listener.poll_failed(self._failures, str(error))
+
+    def _watch_stale(self) -> None:
+        """Prices for the positions whose ticks have stopped."""
+        symbols = [symbol for symbol in self._stale() if self._states[symbol].snapshot.position]
+        if symbols:
+            for symbol, price in self._broker.quotes(symbols).items():
+                self._states[symbol].tick(price, self._clock.now_ms())
+
+    def _curious(self) -> bool:
+        """Is some order in question, and is it time to look again? Often while it is young, then every two seconds."""
+        if not any(state.snapshot.in_question for state in self._states.values()):
+            self._questions = 0
+            return False
+        self._questions += 1
+        return self._questions <= YOUNG_PULSES or self._questions % OLD_PULSES == 0

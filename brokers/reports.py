@@ -1,0 +1,175 @@
+"""Turns what the venue shows into events of the right symbol and order, whichever thread brings it.
+
+Owns two maps: venue order id -> order of ours, and rows of ids nobody knows yet (the stream is often faster than the reply to
+our own submit). Resolves unanswered submits by evidence (venues/openalgo.md, section 9). Decides nothing about positions.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+from brokers.base import FillRow, OrderRow, PositionRow
+from state.clock import Clock
+from state.events import FillSeen, ForeignSeen, OrderSeen, PositionSeen, ProvedAbsent, WasQuarantined
+from state.ledger import Fill
+from state.orders import ZERO, Order, Purpose, Status
+from state.snapshot import Snapshot
+from state.symbol_state import SymbolState
+
+KEPT_EARLY_ROWS = 512
+CLOCK_SKEW_MS = 5_000  # how far the venue's clock may be behind ours when a row's time is compared with a send
+
+
+class Reports:
+    """Thread-safe. Never calls a SymbolState while it holds its own lock."""
+
+    def __init__(self, states: Mapping[str, SymbolState], clock: Clock, settle_window_s: float) -> None:
+        self._states = states
+        self._clock = clock
+        self._settle_ms = int(settle_window_s * 1000)
+        self._lock = threading.Lock()  # guards the two maps
+        self._ours: dict[str, tuple[str, str]] = {}  # venue order id -> symbol, client order id
+        self._early: OrderedDict[str, list[OrderRow]] = OrderedDict()
+        for symbol, state in states.items():
+            for order in (*state.snapshot.live_orders(), *state.snapshot.ended):
+                if order.venue_id:
+                    self._ours[order.venue_id] = (symbol, order.client_id)
+
+    def bind(self, symbol: str, client_id: str, venue_id: str) -> list[OrderRow]:
+        """From now on this venue order id is ours. Returns the rows that came before we knew; apply them after the acceptance."""
+        with self._lock:
+            self._ours[venue_id] = (symbol, client_id)
+            return self._early.pop(venue_id, [])
+
+    def order_update(self, row: OrderRow, asked_ms: int, source: str) -> None:
+        """One row from the stream or a query."""
+        owner = self._owner(row)
+        if owner is not None:
+            self._see(*owner, row, asked_ms, source)
+        elif row.symbol in self._states:
+            with self._lock:
+                self._early.setdefault(row.venue_id, []).append(row)
+                while len(self._early) > KEPT_EARLY_ROWS:
+                    self._early.popitem(last=False)
+
+    def sweep(
+        self, orders: list[OrderRow], fills: list[FillRow], positions: list[PositionRow] | None, asked_ms: int, source: str = "poll"
+    ) -> None:
+        """The whole account as asked at `asked_ms` (monotonic). Fills first: a row that says complete finds them known."""
+        strangers: dict[str, list[OrderRow]] = {}
+        for row in orders:
+            owner = self._owner(row)
+            if owner is None and row.symbol in self._states:
+                strangers.setdefault(row.symbol, []).append(row)
+        for symbol, state in self._states.items():
+            self._resolve(symbol, state, strangers.get(symbol, []), asked_ms, source)
+        for fill in fills:
+            self._fill(fill, source)
+        for row in orders:
+            owner = self._owner(row)
+            if owner is not None:
+                self._see(*owner, row, asked_ms, source)
+        if positions is not None:
+            self._positions(positions, asked_ms)
+
+    # -- who owns a row --------------------------------------------------------------------------------------------------
+
+    def _owner(self, row: OrderRow) -> tuple[str, str] | None:
+        """By venue order id; else by our own id where the venue carries it."""
+        with self._lock:
+            owner = self._ours.get(row.venue_id)
+            if owner is None and row.client_id is not None:
+                state = self._states.get(row.symbol)
+                if state is not None and state.snapshot.slot_of(row.client_id) is not None:
+                    owner = self._ours[row.venue_id] = (row.symbol, row.client_id)
+            return owner
+
+    def _see(self, symbol: str, client_id: str, row: OrderRow, asked_ms: int, source: str) -> None:
+        self._states[symbol].apply(
+            OrderSeen(
+                client_id=client_id,
+                row=row,
+                asked_ms=asked_ms,
+                source=source,
+                mono_ms=self._clock.monotonic_ms(),
+                now_ms=self._clock.now_ms(),
+            )
+        )
+
+    def _fill(self, row: FillRow, source: str) -> None:
+        with self._lock:
+            owner = self._ours.get(row.venue_id)
+        if owner is None:
+            return
+        symbol, client_id = owner
+        state = self._states[symbol]
+        if row.trade_id in state.snapshot.ledger.trade_ids:
+            return
+        fill = Fill(
+            trade_id=row.trade_id,
+            client_id=client_id,
+            purpose=_purpose(client_id),
+            side=row.side,
+            qty=row.qty,
+            price=row.price,
+            at_ms=row.at_ms,
+            fee=row.fee,
+            fee_currency=row.fee_currency,
+            source=source,
+        )
+        state.apply(FillSeen(fill=fill, mono_ms=self._clock.monotonic_ms(), now_ms=self._clock.now_ms()))
+
+    def _positions(self, rows: list[PositionRow], asked_ms: int) -> None:
+        held = {row.symbol: row.qty for row in rows}
+        for symbol, state in self._states.items():
+            now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
+            state.apply(PositionSeen(qty=held.get(symbol, ZERO), asked_ms=asked_ms, **now))
+
+    # -- unanswered submits ------------------------------------------------------------------------------------------------
+
+    def _resolve(self, symbol: str, state: SymbolState, strangers: list[OrderRow], asked_ms: int, source: str) -> None:
+        """One look-alike is ours, several are nobody's to choose, none after the whole settle window was never sent."""
+        snapshot = state.snapshot
+        unanswered = [order for order in snapshot.live_orders() if order.status is Status.UNKNOWN and order.venue_id is None]
+        for order in unanswered:
+            alike = [row for row in strangers if looks_like(order, row)]
+            now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
+            if len(alike) == 1:
+                early = self.bind(symbol, order.client_id, alike[0].venue_id)
+                for row in early:
+                    self._see(symbol, order.client_id, row, asked_ms, "stream")
+            elif alike:
+                ids = ", ".join(row.venue_id for row in alike)
+                state.apply(WasQuarantined(client_id=order.client_id, reason=f"venue orders {ids} all look like it", **now))
+            elif asked_ms - order.changed_ms >= self._settle_ms:
+                state.apply(ProvedAbsent(client_id=order.client_id, **now))
+        self._remember_foreign(state, snapshot, strangers)
+
+    def _remember_foreign(self, state: SymbolState, snapshot: Snapshot, strangers: Iterable[OrderRow]) -> None:
+        if any(order.venue_id is None for order in snapshot.live_orders()):
+            return  # one of these may be the one whose answer we wait for
+        new = tuple(row.venue_id for row in strangers if row.venue_id not in snapshot.foreign)
+        if new:
+            now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
+            state.apply(ForeignSeen(venue_ids=new, **now))
+
+
+def looks_like(order: Order, row: OrderRow) -> bool:
+    """Could this row be that unanswered order? Everything the row says must agree; what it does not say cannot contradict."""
+    return (
+        row.venue_id not in order.baseline
+        and row.side is order.side
+        and row.qty == order.qty
+        and row.type in (None, order.type)
+        and (row.trigger_price is None or row.trigger_price == order.trigger_price)
+        and (row.limit_price is None or order.limit_price is None or row.limit_price == order.limit_price)
+        and (row.at_ms is None or row.at_ms >= order.created_ms - CLOCK_SKEW_MS)
+        and row.client_id in (None, order.client_id)
+    )
+
+
+def _purpose(client_id: str) -> Purpose:
+    """The letter before the sequence number: "SBIN-20261120-E0" is an entry."""
+    return Purpose(client_id.rsplit("-", 1)[1][0])

@@ -1,0 +1,232 @@
+"""The fill ledger: what every order of one symbol has executed, and the position that follows. Nothing else knows a position.
+
+Two kinds of evidence arrive, in any order, any number of times: *trade rows*, keyed by the venue's trade id, and *cumulative
+reports* ("3 of 5 filled at 100.40"). An order has filled the larger of the two; rows replace a report as they come in.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Self
+
+import msgspec
+
+from state.orders import ZERO, Purpose, Side
+
+KEPT_ACCOUNTS = 32  # orders whose cumulative reports are still believed; older ones only count new trade ids
+
+
+class Fill(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One execution, or (with `cumulative`) a report of all of an order's executions so far at their average price.
+
+    `at_ms` is the venue's time, UTC epoch ms. `source` says how it was learnt: stream, poll, reply or recovery.
+    """
+
+    trade_id: str
+    client_id: str
+    purpose: Purpose
+    side: Side
+    qty: Decimal
+    price: Decimal
+    at_ms: int
+    fee: Decimal = ZERO
+    fee_currency: str = ""
+    source: str = ""
+    cumulative: bool = False
+
+
+class Account(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one order has executed, by both kinds of evidence."""
+
+    client_id: str
+    purpose: Purpose
+    side: Side
+    rows_qty: Decimal = ZERO
+    rows_value: Decimal = ZERO
+    reported_qty: Decimal = ZERO
+    reported_value: Decimal = ZERO
+
+    @property
+    def filled(self) -> Decimal:
+        return max(self.rows_qty, self.reported_qty)
+
+    @property
+    def average(self) -> Decimal:
+        """Volume-weighted price of the fullest evidence; 0 before any."""
+        if self.rows_qty >= self.reported_qty:
+            return self.rows_value / self.rows_qty if self.rows_qty else ZERO
+        return self.reported_value / self.reported_qty
+
+    @property
+    def covered(self) -> bool:
+        """Every execution is known by its trade row."""
+        return self.rows_qty >= self.reported_qty
+
+    def add(self, fill: Fill) -> Account:
+        value = fill.qty * fill.price
+        if not fill.cumulative:
+            return msgspec.structs.replace(self, rows_qty=self.rows_qty + fill.qty, rows_value=self.rows_value + value)
+        if fill.qty <= self.reported_qty:
+            return self
+        return msgspec.structs.replace(self, reported_qty=fill.qty, reported_value=value)
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """All accounts of one symbol and session. A value: `add` returns a new one, or itself when the evidence is not new."""
+
+    accounts: tuple[Account, ...] = ()
+    trade_ids: frozenset[str] = frozenset()
+    folded: Decimal = ZERO  # signed quantity of accounts no longer kept one by one
+
+    @property
+    def position(self) -> Decimal:
+        """Signed net quantity: what we hold by our own executions."""
+        total = self.folded
+        for account in self.accounts:
+            total += account.filled * account.side.sign
+        return total
+
+    def account(self, client_id: str | None) -> Account | None:
+        for account in self.accounts:
+            if account.client_id == client_id:
+                return account
+        return None
+
+    def filled(self, client_id: str) -> Decimal:
+        account = self.account(client_id)
+        return account.filled if account else ZERO
+
+    def average(self, client_id: str | None) -> Decimal | None:
+        account = self.account(client_id)
+        return account.average if account and account.filled else None
+
+    def add(self, fill: Fill) -> Self:
+        if fill.qty <= 0 or fill.price <= 0 or fill.trade_id in self.trade_ids:
+            return self
+        before = self.account(fill.client_id)
+        after = (before or Account(fill.client_id, fill.purpose, fill.side)).add(fill)
+        if after == before:
+            return self
+        accounts = tuple(after if account is before else account for account in self.accounts)
+        ids = self.trade_ids if fill.cumulative else self.trade_ids | {fill.trade_id}
+        grown = msgspec.structs.replace(self, accounts=accounts if before else (*accounts, after), trade_ids=ids)
+        return grown._fold() if len(grown.accounts) > KEPT_ACCOUNTS else grown
+
+    def _fold(self) -> Self:
+        """Forget the oldest account that needs no more evidence; its quantity stays in the position."""
+        for index, account in enumerate(self.accounts[: KEPT_ACCOUNTS // 2]):
+            if account.covered:
+                rest = self.accounts[:index] + self.accounts[index + 1 :]
+                folded = self.folded + account.filled * account.side.sign
+                return msgspec.structs.replace(self, accounts=rest, folded=folded)
+        return self
+
+
+class Trade(msgspec.Struct, frozen=True):
+    """One round trip, or the open rest of one (`exit_ms` None). `gross` and `net` in quote currency; `net` = gross − fees."""
+
+    symbol: str
+    side: Side
+    qty: Decimal
+    entry_price: Decimal
+    exit_price: Decimal | None
+    entry_ms: int
+    exit_ms: int | None
+    gross: Decimal
+    fees: Decimal
+    entry_order: str
+    exit_order: str
+    source: str
+
+    @property
+    def net(self) -> Decimal:
+        return self.gross - self.fees
+
+
+def settled_fills(fills: list[Fill]) -> list[Fill]:
+    """Executions once each: trade rows, and for what no row covers yet one row made of the cumulative report."""
+    rows: dict[str, Fill] = {}
+    reports: dict[str, Fill] = {}
+    for fill in fills:
+        if not fill.cumulative:
+            rows.setdefault(fill.trade_id, fill)
+        elif fill.client_id not in reports or fill.qty > reports[fill.client_id].qty:
+            reports[fill.client_id] = fill
+    out = list(rows.values())
+    for client_id, report in reports.items():
+        known = [fill for fill in out if fill.client_id == client_id]
+        qty = sum((fill.qty for fill in known), ZERO)
+        if report.qty > qty:
+            value = report.qty * report.price - sum((fill.qty * fill.price for fill in known), ZERO)
+            rest = report.qty - qty
+            out.append(msgspec.structs.replace(report, qty=rest, price=value / rest, cumulative=False))
+    return sorted(out, key=lambda fill: fill.at_ms)
+
+
+class _Trip:
+    """One round trip while its fills are being read, in order."""
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.entries: list[Fill] = []
+        self.exits: list[Fill] = []
+        self.open = ZERO
+
+    def trade(self, symbol: str) -> Trade:
+        entry_qty, entry_value = _sums(self.entries)
+        exit_qty, exit_value = _sums(self.exits)
+        entry_price = entry_value / entry_qty
+        gross = (exit_value - entry_price * exit_qty) * self.side.sign
+        closed = self.open == 0
+        return Trade(
+            symbol=symbol,
+            side=self.side,
+            qty=entry_qty,
+            entry_price=entry_price,
+            exit_price=exit_value / exit_qty if exit_qty else None,
+            entry_ms=self.entries[0].at_ms,
+            exit_ms=self.exits[-1].at_ms if closed else None,
+            gross=gross,
+            fees=sum((fill.fee for fill in self.entries + self.exits), ZERO),
+            entry_order=self.entries[0].client_id,
+            exit_order=self.exits[-1].client_id if self.exits else "",
+            source=(self.exits or self.entries)[-1].source,
+        )
+
+
+def _sums(fills: list[Fill]) -> tuple[Decimal, Decimal]:
+    return sum((fill.qty for fill in fills), ZERO), sum((fill.qty * fill.price for fill in fills), ZERO)
+
+
+def trades(symbol: str, fills: list[Fill]) -> list[Trade]:
+    """Round trips of one symbol, flat to flat; a fill that turns the position round is split between two trips.
+
+    Pure. `fills` in any order, with repeats and reports; a trip still open comes last with `exit_ms` None.
+    """
+    done: list[Trade] = []
+    trip: _Trip | None = None
+    for fill in settled_fills(fills):
+        rest = fill
+        while rest.qty:
+            if trip is None:
+                trip = _Trip(rest.side)
+            if rest.side is trip.side:
+                trip.entries.append(rest)
+                trip.open += rest.qty
+                break
+            part = min(rest.qty, trip.open)
+            trip.exits.append(_part(rest, part))
+            trip.open -= part
+            rest = _part(rest, rest.qty - part)
+            if trip.open == 0:
+                done.append(trip.trade(symbol))
+                trip = None
+    if trip is not None:
+        done.append(trip.trade(symbol))
+    return done
+
+
+def _part(fill: Fill, qty: Decimal) -> Fill:
+    if qty == fill.qty:
+        return fill
+    return msgspec.structs.replace(fill, qty=qty, fee=fill.fee * qty / fill.qty)
