@@ -59,14 +59,15 @@ class Poller:
     def run(self) -> None:
         next_ms = self._clock.monotonic_ms() + self._interval_ms
         while not self._stop.is_set():
-            self.alive_ms = now_ms = self._clock.monotonic_ms()
-            if now_ms >= next_ms or self._wanted.is_set():
+            self.alive_ms = self._clock.monotonic_ms()
+            if self.alive_ms >= next_ms or self._wanted.is_set():
                 self._wanted.clear()
                 self.sweep()
-                next_ms += max(0, self._clock.monotonic_ms() - next_ms) // self._interval_ms * self._interval_ms
-                next_ms += self._interval_ms if now_ms >= next_ms - self._interval_ms else 0
             elif self._curious():
                 self.sweep(positions=False)
+            behind_ms = self._clock.monotonic_ms() - next_ms
+            if behind_ms >= 0:  # rounds that were missed are not made up for
+                next_ms += (behind_ms // self._interval_ms + 1) * self._interval_ms
             pause_ms = min(next_ms - self._clock.monotonic_ms(), int(PULSE_S * 1000))
             self._clock.wait(self._stop, max(pause_ms, 1) / 1000)
 

@@ -66,7 +66,7 @@ class Reports:
         for symbol, state in self._states.items():
             self._resolve(symbol, state, strangers.get(symbol, []), asked_ms, source)
         for fill in fills:
-            self._fill(fill, source)
+            self.fill(fill, source)
         for row in orders:
             owner = self._owner(row)
             if owner is not None:
@@ -98,7 +98,8 @@ class Reports:
             )
         )
 
-    def _fill(self, row: FillRow, source: str) -> None:
+    def fill(self, row: FillRow, source: str) -> None:
+        """One execution; of an order of ours or it is nobody's business."""
         with self._lock:
             owner = self._ours.get(row.venue_id)
         if owner is None:
@@ -124,6 +125,9 @@ class Reports:
     def _positions(self, rows: list[PositionRow], asked_ms: int) -> None:
         held = {row.symbol: row.qty for row in rows}
         for symbol, state in self._states.items():
+            snapshot = state.snapshot
+            if held.get(symbol, ZERO) == snapshot.position and not snapshot.disagreements:
+                continue
             now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
             state.apply(PositionSeen(qty=held.get(symbol, ZERO), asked_ms=asked_ms, **now))
 

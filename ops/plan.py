@@ -1,0 +1,73 @@
+"""What there is to do on one day: the configured symbols whose setups are good for it, and the rules each must obey.
+
+Pure: reads a Config and a Calendar, opens nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import msgspec
+
+from ops.config import Config
+from state.instrument import Instrument
+from state.rules import Rules
+from state.session import Calendar, Session
+from state.strategy import Strategy
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """One symbol of one strategy. `why_not` says why its setup may not trade on the day; None when it may."""
+
+    symbol: str
+    strategy: str
+    params: Any
+    setup: Any
+    max_entries: int
+    why_not: str | None = None
+
+
+def plan_day(config: Config, calendar: Calendar, day: date) -> list[Planned]:
+    """Every configured symbol, in the order of the file. A setup is good for the next trading day of its calendar only."""
+    out: list[Planned] = []
+    for strategy in config.strategies:
+        for row in strategy.symbols:
+            why_not = _why_not_today(calendar, getattr(row.setup, "setup_date", None), day)
+            out.append(Planned(row.symbol, strategy.name, strategy.params, row.setup, strategy.max_entries, why_not))
+    return out
+
+
+def _why_not_today(calendar: Calendar, setup_date: date | None, day: date) -> str | None:
+    if setup_date is None:
+        return None
+    good_for = calendar.good_for(setup_date)
+    return None if good_for == day else f"setup of {setup_date} is good for {good_for} only, not for {day}"
+
+
+def make_rules(
+    config: Config,
+    planned: Planned,
+    instrument: Instrument,
+    session: Session,
+    strategies: Mapping[str, type[Strategy]],
+    *,
+    can_replace: bool,
+    entry_timeout_ms: int | None = None,
+) -> Rules:
+    """The rules of one symbol for one session. `entry_timeout_ms` None: as configured."""
+    strategy = strategies[planned.strategy](planned.params, planned.setup, instrument, session)
+    return Rules(
+        instrument=instrument,
+        strategy=strategy,
+        qty=planned.setup.qty,
+        day=f"{session.day:%Y%m%d}",
+        entry_from_ms=session.entry_from_ms,
+        cutoff_ms=session.cutoff_ms,
+        max_entries=planned.max_entries,
+        max_retries=config.orders.max_retries,
+        entry_timeout_ms=config.orders.entry_timeout_ms if entry_timeout_ms is None else entry_timeout_ms,
+        unprotected_limit_ms=config.risk.unprotected_limit_ms,
+        can_replace=can_replace,
+    )

@@ -1,0 +1,135 @@
+"""Recorded days through the real strategies, machine, desk and journal, in virtual time, against the in-process matching engine.
+
+One thread, no sockets, no wall clock: the same tape and config give the same bytes. The order of things at one instant: the
+clock (bars, cutoff), then the venue matches the tick, then the runner sees the tick, then the venue's reports, then the desk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import date
+from itertools import groupby
+
+import msgspec
+
+from brokers.base import Broker, FillRow, OrderRow
+from brokers.desk import Desk, DeskListener, Outbox, Recorder
+from brokers.paper import Paper
+from brokers.reports import Reports
+from brokers.tape import TapeTick
+from ops.config import Config, calendar_of
+from ops.plan import Planned, make_rules, plan_day
+from state.clock import VirtualClock
+from state.instrument import Instrument
+from state.session import Calendar, Closed, Session
+from state.snapshot import Snapshot
+from state.symbol_state import SymbolState
+from strategies import STRATEGIES
+
+HEARTBEAT_MS = 5_000
+
+
+class Day(msgspec.Struct):
+    """One replayed session and what is needed to report on it."""
+
+    session: Session
+    planned: list[Planned]
+    states: dict[str, SymbolState]
+    ticks: int
+
+
+class ClosedDay(msgspec.Struct, frozen=True):
+    """The tape has prices on a day that is no session."""
+
+    closed: Closed
+    ticks: int
+
+
+def days_of(config: Config, ticks: Iterable[TapeTick]) -> Iterator[tuple[date, Iterator[TapeTick]]]:
+    """The tape by session day of the configured calendar."""
+    calendar = calendar_of(config.session)
+    for day, group in groupby(ticks, key=lambda tick: calendar.at(tick.at_ms).day):
+        yield day, group
+
+
+class Replay:
+    """One day. `run` returns when the tape has ended and everything is as flat as the tape allows."""
+
+    def __init__(
+        self,
+        config: Config,
+        calendar: Calendar,
+        session: Session,
+        recorder: Recorder,
+        listener: DeskListener,
+        entry_timeout_ms: int,
+    ) -> None:
+        self.session = session
+        self.clock = VirtualClock(session.open_ms)
+        self.planned = plan_day(config, calendar, session.day)
+        chosen = {row.symbol: row for row in self.planned if row.why_not is None}
+        instruments = {symbol: _instrument(config, symbol) for symbol in chosen}
+        self.paper = Paper(instruments, self.clock, config.paper.fee_rate)
+        outbox = Outbox()
+        midnight_ms = calendar.midnight_ms(session.day)
+        self.states = {
+            symbol: SymbolState(
+                Snapshot(symbol),
+                make_rules(
+                    config, row, instruments[symbol], session, STRATEGIES, can_replace=True, entry_timeout_ms=entry_timeout_ms
+                ),
+                outbox,
+                self.clock,
+                bar_origin_ms=midnight_ms,
+                bar_grace_ms=0,
+            )
+            for symbol, row in chosen.items()
+        }
+        broker: Broker = self.paper
+        self.reports = Reports(self.states, self.clock, settle_window_s=0)
+        self.desk = Desk(broker, recorder, self.states, outbox, self.reports, self.clock, listener)
+        self._next_beat_ms = session.open_ms
+
+    def run(self, ticks: Iterable[TapeTick]) -> Day:
+        count = 0
+        for tick in ticks:
+            state = self.states.get(tick.symbol)
+            if state is None or not self.session.open_ms <= tick.at_ms < self.session.close_ms:
+                continue
+            count += 1
+            self._advance(tick.at_ms)
+            rows = self.paper.tick(tick.symbol, tick.price, tick.at_ms, tick.available)
+            state.tick(tick.price, tick.at_ms)
+            self._report(rows)
+        self._finish()
+        return Day(self.session, self.planned, self.states, count)
+
+    def _advance(self, now_ms: int) -> None:
+        """The clock, beat by beat, up to this tick."""
+        while self._next_beat_ms <= now_ms:
+            self.clock.advance_to(self._next_beat_ms)
+            for state in self.states.values():
+                state.heartbeat(self._next_beat_ms, self._next_beat_ms)
+            self.desk.drain()
+            self._next_beat_ms += HEARTBEAT_MS
+        self.clock.advance_to(now_ms)
+
+    def _report(self, rows: list[OrderRow | FillRow]) -> None:
+        now_ms = self.clock.monotonic_ms()
+        for row in rows:
+            if isinstance(row, FillRow):
+                self.reports.fill(row, "stream")
+            else:
+                self.reports.order_update(row, now_ms, "stream")
+        self.desk.drain()
+
+    def _finish(self) -> None:
+        """No more prices: pass the cutoff, and what waits for the market is filled at the last price."""
+        self._advance(max(self.session.cutoff_ms, self.clock.now_ms()))
+        for symbol in self.states:
+            self._report(self.paper.finish(symbol, self.clock.now_ms()))
+
+
+def _instrument(config: Config, symbol: str) -> Instrument:
+    grid = config.instrument(symbol)
+    return Instrument(symbol, config.broker.exchange, grid.tick_size, grid.lot_size)
