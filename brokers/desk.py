@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from brokers.base import Broker, Fatal, Refused, Unanswered, Unavailable
 from brokers.reports import Reports
@@ -37,7 +37,7 @@ class DeskListener(Protocol):
     """Told after the fact; must not block."""
 
     def carried_out(self, work: Work) -> None: ...
-    def alarm(self, symbol: str, text: str) -> None: ...
+    def defect(self, where: str, error: BaseException) -> None: ...
     def fatal(self, reason: str) -> None: ...
     def journal(self, failed: str | None) -> None: ...
 
@@ -146,7 +146,10 @@ class Desk:
             taken = self._outbox.take(None)
             if taken is None:
                 return
-            self._carry_out_all(*taken)
+            try:
+                self._carry_out_all(*taken)
+            except Exception as error:  # a defect with one symbol's work must not cost the others their desk
+                self._listener.defect(f"the desk, {taken[0]}", error)
 
     def drain(self) -> None:
         """Carry out everything there is, in this thread."""
@@ -161,11 +164,15 @@ class Desk:
     def _carry_out_all(self, symbol: str, works: list[Work]) -> None:
         try:
             written = self._commit(works)
+            loud = [work for work in works if any(isinstance(command, Alarm) for command in work.commands)]
+            for work in loud:  # before anything that may take long
+                self._listener.carried_out(work)
             commands = [command for work in works for command in work.commands]
             for command in sorted(commands, key=_rank):
                 self._carry_out(symbol, command, written)
             for work in works:
-                self._listener.carried_out(work)
+                if not any(work is told for told in loud):
+                    self._listener.carried_out(work)
         finally:
             self._outbox.done(symbol)
 
@@ -187,8 +194,8 @@ class Desk:
 
     def _carry_out(self, symbol: str, command: Command, written: bool) -> None:
         if isinstance(command, Alarm):
-            self._listener.alarm(symbol, command.text)
-        elif isinstance(command, Query):
+            return  # told with the story of its work
+        if isinstance(command, Query):
             self._query(symbol, command.order)
         elif isinstance(command, Submit):
             self._submit(symbol, command, written)
@@ -274,6 +281,6 @@ class Desk:
         if row is not None:
             self._reports.order_update(row, asked_ms, "reply")
 
-    def _tell(self, symbol: str, event: type[Event], order: Order, **fields: object) -> None:
+    def _tell(self, symbol: str, event: Callable[..., Event], order: Order, **fields: Any) -> None:
         now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
-        self._states[symbol].apply(event(client_id=order.client_id, **fields, **now))  # type: ignore[call-arg]
+        self._states[symbol].apply(event(client_id=order.client_id, **fields, **now))

@@ -1,4 +1,4 @@
-"""The poll thread: every 5 seconds the venue's orders, executions and positions become events; sooner while an order is in question.
+"""The poll thread: every 5 seconds the venue's orders, fills and positions become events; sooner while an order is in question.
 
 Drift-free: a sweep that took long does not move the next one. A failed read makes no event and no conclusion. While a symbol's
 ticks are stale its price is asked for here, so that stops are watched by somebody.
@@ -24,6 +24,7 @@ FAILURES_BEARABLE = 3
 class PollListener(Protocol):
     """Told after the fact; must not block."""
 
+    def sweeping(self) -> None: ...
     def swept(self) -> None: ...
     def poll_failed(self, failures: int, reason: str) -> None: ...
     def fatal(self, reason: str) -> None: ...
@@ -80,6 +81,7 @@ class Poller:
 
     def sweep(self, positions: bool = True, source: str = "poll") -> bool:
         """One round. True when the venue answered everything."""
+        self._listener.sweeping()
         asked_ms = self._clock.monotonic_ms()
         try:
             orders = self._broker.orders()

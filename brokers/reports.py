@@ -55,7 +55,12 @@ class Reports:
                     self._early.popitem(last=False)
 
     def sweep(
-        self, orders: list[OrderRow], fills: list[FillRow], positions: list[PositionRow] | None, asked_ms: int, source: str = "poll"
+        self,
+        orders: list[OrderRow],
+        fills: list[FillRow],
+        positions: list[PositionRow] | None,
+        asked_ms: int,
+        source: str = "poll",
     ) -> None:
         """The whole account as asked at `asked_ms` (monotonic). Fills first: a row that says complete finds them known."""
         strangers: dict[str, list[OrderRow]] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -14,8 +15,8 @@ import msgspec
 from ops.config import Config
 from state.instrument import Instrument
 from state.rules import Rules
-from state.session import Calendar, Session
-from state.strategy import Strategy
+from state.session import Calendar, CalendarError, Session
+from state.strategy import Strategy, View
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -25,6 +26,7 @@ class Planned(msgspec.Struct, frozen=True):
     strategy: str
     params: Any
     setup: Any
+    qty: Decimal
     max_entries: int
     why_not: str | None = None
 
@@ -35,14 +37,17 @@ def plan_day(config: Config, calendar: Calendar, day: date) -> list[Planned]:
     for strategy in config.strategies:
         for row in strategy.symbols:
             why_not = _why_not_today(calendar, getattr(row.setup, "setup_date", None), day)
-            out.append(Planned(row.symbol, strategy.name, strategy.params, row.setup, strategy.max_entries, why_not))
+            out.append(Planned(row.symbol, strategy.name, strategy.params, row.setup, row.qty, strategy.max_entries, why_not))
     return out
 
 
 def _why_not_today(calendar: Calendar, setup_date: date | None, day: date) -> str | None:
     if setup_date is None:
         return None
-    good_for = calendar.good_for(setup_date)
+    try:
+        good_for = calendar.good_for(setup_date)
+    except CalendarError as error:
+        return str(error)
     return None if good_for == day else f"setup of {setup_date} is good for {good_for} only, not for {day}"
 
 
@@ -61,13 +66,37 @@ def make_rules(
     return Rules(
         instrument=instrument,
         strategy=strategy,
-        qty=planned.setup.qty,
+        qty=planned.qty,
         day=f"{session.day:%Y%m%d}",
         entry_from_ms=session.entry_from_ms,
         cutoff_ms=session.cutoff_ms,
         max_entries=planned.max_entries,
         max_retries=config.orders.max_retries,
         entry_timeout_ms=config.orders.entry_timeout_ms if entry_timeout_ms is None else entry_timeout_ms,
+        unprotected_limit_ms=config.risk.unprotected_limit_ms,
+        can_replace=can_replace,
+    )
+
+
+class Guard(Strategy):
+    """For what an interrupted session left behind in a symbol that the config no longer names: protect it, exit at the cutoff."""
+
+    name = "guard"
+
+    def stop_price(self, view: View) -> Decimal:
+        raise LookupError("the symbol is no longer configured, and no stop level was recorded")
+
+
+def guard_rules(config: Config, symbol: str, qty: Decimal, instrument: Instrument, session: Session, can_replace: bool) -> Rules:
+    """Rules under which nothing is entered and what is held stays protected at its recorded level."""
+    return Rules(
+        instrument=instrument,
+        strategy=Guard(Guard.Params(), Guard.Setup(symbol, qty), instrument, session),
+        qty=qty,
+        day=f"{session.day:%Y%m%d}",
+        entry_from_ms=session.entry_from_ms,
+        cutoff_ms=session.cutoff_ms,
+        max_entries=0,
         unprotected_limit_ms=config.risk.unprotected_limit_ms,
         can_replace=can_replace,
     )

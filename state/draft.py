@@ -88,7 +88,7 @@ class Draft:
     def change(self, slot: str, **changes: Any) -> Order:
         """Write into a slot's order; its time of change is now."""
         changes.setdefault("changed_ms", self.mono_ms)
-        order = replace(getattr(self.s, slot), **changes)
+        order: Order = replace(getattr(self.s, slot), **changes)
         self.set(**{slot: order})
         return order
 

@@ -58,6 +58,11 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.reported_value / self.reported_qty
 
     @property
+    def value(self) -> Decimal:
+        """What changed hands, in quote currency."""
+        return self.rows_value if self.rows_qty >= self.reported_qty else self.reported_value
+
+    @property
     def covered(self) -> bool:
         """Every execution is known by its trade row."""
         return self.rows_qty >= self.reported_qty
@@ -77,6 +82,7 @@ class Ledger(msgspec.Struct, frozen=True):
     accounts: tuple[Account, ...] = ()
     trade_ids: frozenset[str] = frozenset()
     folded: Decimal = ZERO  # signed quantity of accounts no longer kept one by one
+    cash: Decimal = ZERO  # received minus paid, after fees: with the value of the position it is the profit
 
     @property
     def position(self) -> Decimal:
@@ -85,6 +91,11 @@ class Ledger(msgspec.Struct, frozen=True):
         for account in self.accounts:
             total += account.filled * account.side.sign
         return total
+
+    def profit(self, price: Decimal | None) -> Decimal:
+        """Realised and open profit after fees, the position valued at `price` (at nothing gained where there is none)."""
+        position = self.position
+        return self.cash + position * price if position and price is not None else self.cash
 
     def account(self, client_id: str | None) -> Account | None:
         for account in self.accounts:
@@ -109,7 +120,9 @@ class Ledger(msgspec.Struct, frozen=True):
             return self
         accounts = tuple(after if account is before else account for account in self.accounts)
         ids = self.trade_ids if fill.cumulative else self.trade_ids | {fill.trade_id}
-        grown = msgspec.structs.replace(self, accounts=accounts if before else (*accounts, after), trade_ids=ids)
+        paid = (after.value - (before.value if before else ZERO)) * fill.side.sign + (ZERO if fill.cumulative else fill.fee)
+        accounts = accounts if before else (*accounts, after)
+        grown = msgspec.structs.replace(self, accounts=accounts, trade_ids=ids, cash=self.cash - paid)
         return grown._fold() if len(grown.accounts) > KEPT_ACCOUNTS else grown
 
     def _fold(self) -> Self:

@@ -16,7 +16,7 @@ from state.draft import Draft, StrategyFailed
 from state.events import Event
 from state.orders import Order, OrderType, Purpose, Side, Status
 from state.record import record
-from state.rules import STOP_TRIES, Rules
+from state.rules import STOP_TRIES, STOPPING, Rules
 from state.snapshot import SLOT_OF, Snapshot
 
 
@@ -33,12 +33,12 @@ def decide(snapshot: Snapshot, event: Event, rules: Rules) -> tuple[Snapshot, li
 def settle(draft: Draft) -> None:
     """Orders follow the position."""
     _pass_the_cutoff(draft)
-    _settle_entry(draft)
     if draft.s.position:
         _settle_position(draft)
-    else:
-        _settle_flat(draft)
     _time_the_unprotected(draft)
+    _settle_entry(draft)  # after all that may decide to close: then the entry goes too
+    if not draft.s.position:
+        _settle_flat(draft)
 
 
 def _pass_the_cutoff(draft: Draft) -> None:
@@ -74,6 +74,9 @@ def _why_withdraw(draft: Draft, order: Order) -> str | None:
         return f"halted: {s.halted}"
     if s.closing or s.reduced:
         return s.closing or "position reduced"
+    for source, reason in s.blocks:
+        if source == STOPPING:
+            return reason
     if s.position and s.trip != order.client_id:
         return "position from an earlier entry"
     if draft.now_ms - order.created_ms >= draft.rules.entry_timeout_ms:

@@ -14,6 +14,7 @@ from state.strategy import Strategy
 
 BACKOFF_MS = (250, 500, 1_000, 2_000, 5_000)  # between asks for the same thing; the last one repeats for ever
 STOP_TRIES = 3  # refused stops before the position is flattened instead
+STOPPING = "stop"  # the source of an entry block that also takes resting entries back
 READ_AGAIN_MS = 2_000  # a cancel not confirmed for so long, with the order still working, did not take
 
 

@@ -17,7 +17,7 @@ import msgspec
 from state.calendars import TABLES
 
 DAY_S = 86_400
-SEARCH_DAYS = 40  # the longest search for a trading day: no exchange is closed for longer than that
+SEARCH_DAYS = 40  # the longest search for a trading day; too short to skip over a year that nobody knows
 _TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?")
 
 
@@ -166,9 +166,6 @@ class Calendar(msgspec.Struct, frozen=True, kw_only=True):
     def _search(self, day: date, step: int) -> date:
         for distance in range(1, SEARCH_DAYS + 1):
             candidate = day + timedelta(days=step * distance)
-            if self.years is not None and candidate.year not in self.years:
-                # A day nobody knows may be the one that was asked for: never skip over it.
-                break
             if isinstance(self.on(candidate), Session):
                 return candidate
         raise CalendarError(f"the {self.name} calendar knows no trading day {'after' if step > 0 else 'before'} {day}")

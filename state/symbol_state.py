@@ -117,6 +117,13 @@ class SymbolState:
             if self._restless or now_ms >= self._wake_ms:
                 self._step(Heartbeat(now_ms=now_ms, mono_ms=mono_ms))
 
+    def missed(self, low: Decimal, high: Decimal, at_ms: int) -> None:
+        """Prices that were seen but not decided on (a held or lagging feed): they belong to the bar all the same."""
+        with self._lock:
+            if self._bar_open is not None and self._bar_start_ms <= at_ms < self._bar_end_ms:
+                self._bar_low = min(self._bar_low, low)
+                self._bar_high = max(self._bar_high, high)
+
     def range(self) -> tuple[Decimal, Decimal] | None:
         """Lowest and highest price seen in this session; None before the first tick."""
         with self._lock:

@@ -1,0 +1,133 @@
+"""The threads of a session: named, started together, watched by the main thread, stopped in order.
+
+  ticks  the feed          poll   orders, fills and positions every 5 s
+  clock  heartbeats        desk-n carry out what was decided
+
+A thread that died or hangs costs entries, never protection: the others go on, and the cutoff needs none of them but the clock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+from brokers.desk import Desk, Outbox
+from brokers.feed import Feed
+from brokers.poller import Poller
+from brokers.switchboard import Switchboard
+from state.clock import Clock
+from state.session import Session
+from state.symbol_state import SymbolState
+
+PULSE_S = 0.25
+STUCK_MS = 15_000  # without a sign of life
+JOIN_S = 10.0
+
+
+class Heart:
+    """The clock thread: every quarter of a second each symbol hears that time has passed. Does no I/O, so nothing can hold it up."""
+
+    def __init__(
+        self, states: Mapping[str, SymbolState], clock: Clock, session: Session, switchboard: Switchboard, feed: Feed | None
+    ) -> None:
+        self._states = states
+        self._clock = clock
+        self._session = session
+        self._switchboard = switchboard
+        self._feed = feed
+        self._stop = threading.Event()
+        self.alive_ms = clock.monotonic_ms()
+        self.stale: frozenset[str] = frozenset()
+
+    def run(self) -> None:
+        while not self._stop.is_set():
+            self.beat()
+            self._clock.wait(self._stop, PULSE_S)
+
+    def beat(self) -> None:
+        """One pulse."""
+        self.alive_ms = mono_ms = self._clock.monotonic_ms()
+        now_ms = self._clock.now_ms()
+        for symbol, state in self._states.items():
+            try:
+                state.heartbeat(now_ms, mono_ms)
+            except Exception as error:  # a defect in one symbol must not stop the clock of the others
+                self._switchboard.defect(f"the heartbeat of {symbol}", error)
+        if self._feed is not None:
+            self._feed.check(mono_ms, self._session.trading(now_ms))
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+class Crew:
+    """Not thread-safe: the main thread starts, checks and stops it."""
+
+    def __init__(
+        self, feed: Feed | None, poller: Poller, heart: Heart, desk: Desk, outbox: Outbox, desks: int, switchboard: Switchboard
+    ) -> None:
+        self._feed = feed
+        self._poller = poller
+        self._heart = heart
+        self._outbox = outbox
+        self._switchboard = switchboard
+        self._desks = [self._thread(f"desk-{n}", desk.run) for n in range(desks)]
+        self._others = [self._thread("clock", heart.run), self._thread("poll", poller.run)]
+        if feed is not None:
+            self._others.append(self._thread("ticks", feed.run))
+        self._alive: dict[str, Callable[[], int]] = {"clock": lambda: heart.alive_ms, "poll": lambda: poller.alive_ms}
+        if feed is not None:
+            self._alive["ticks"] = lambda: feed.alive_ms
+        self._told: set[str] = set()
+
+    def start_desks(self) -> None:
+        """First of all: recovery needs somebody to carry out what it finds."""
+        for thread in self._desks:
+            thread.start()
+
+    def start(self) -> None:
+        for thread in self._others:
+            thread.start()
+
+    def check(self, mono_ms: int) -> None:
+        """Speak once of each thread that died or hangs, and take entries off while one does."""
+        lost = {thread.name: "died" for thread in (*self._desks, *self._others) if not thread.is_alive()}
+        for name, alive_ms in self._alive.items():
+            if name not in lost and mono_ms - alive_ms() > STUCK_MS:
+                lost[name] = f"has not moved for {(mono_ms - alive_ms()) // 1000} s"
+        for name, what in lost.items():
+            if name not in self._told:
+                self._switchboard.alarm(f"the {name} thread {what}: no entries; the other threads go on protecting")
+        if lost:
+            self._switchboard.block("watchdog", f"the {', '.join(sorted(lost))} thread is not working")
+        elif self._told:
+            self._switchboard.unblock("watchdog")
+        self._told = set(lost)
+
+    def threads(self) -> dict[str, str]:
+        """For people: each thread and whether it lives."""
+        return {thread.name: "alive" if thread.is_alive() else "dead" for thread in (*self._desks, *self._others)}
+
+    def stop(self) -> list[str]:
+        """Stop in order: no more news, then the desks finish what is decided. Returns the threads that did not end in time."""
+        if self._feed is not None:
+            self._feed.stop()
+        self._poller.stop()
+        self._heart.stop()
+        for thread in self._others:
+            if thread.is_alive():
+                thread.join(JOIN_S)
+        self._outbox.close()
+        for thread in self._desks:
+            if thread.is_alive():
+                thread.join(JOIN_S)
+        return [thread.name for thread in (*self._others, *self._desks) if thread.is_alive()]
+
+    def _thread(self, name: str, body: Callable[[], None]) -> threading.Thread:
+        def run() -> None:
+            try:
+                body()
+            except Exception as error:
+                self._switchboard.defect(f"the {name} thread", error)
+
+        return threading.Thread(target=run, name=name, daemon=True)

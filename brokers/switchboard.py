@@ -1,0 +1,160 @@
+"""Who is told what: the one listener of desk, poller and feed. Turns their words into entry blocks, log lines and sweeps.
+
+Everything here returns at once: it may be called on the tick thread. It decides nothing about orders.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from brokers.base import OrderRow
+from brokers.channel import Missed
+from brokers.feed import Feed
+from brokers.poller import FAILURES_BEARABLE, Poller
+from brokers.reports import Reports
+from state.clock import Clock
+from state.commands import Alarm
+from state.events import EntriesOff, EntriesOn
+from state.symbol_state import SymbolState, Work
+
+
+class Voice(Protocol):
+    """The log, as far as it is needed here; never waits."""
+
+    def info(self, text: str) -> None: ...
+    def warning(self, text: str) -> None: ...
+    def alarm(self, text: str) -> None: ...
+    def defect(self, text: str, error: BaseException) -> None: ...
+
+
+class Switchboard:
+    """Thread-safe. `feed` and `poller` are connected after construction, because each needs this one first."""
+
+    def __init__(
+        self, states: Mapping[str, SymbolState], clock: Clock, voice: Voice, tell_story: Callable[[Work], None], reports: Reports
+    ) -> None:
+        self._states = states
+        self._clock = clock
+        self._voice = voice
+        self._tell_story = tell_story
+        self._reports = reports
+        self._lock = threading.Lock()  # guards the faults below
+        self._faults = 0
+        self._defects: list[str] = []
+        self.feed: Feed | None = None
+        self.poller: Poller | None = None
+        self._asked_on = 0  # number of the feed's connection when the sweep under way began
+
+    # -- entries ---------------------------------------------------------------------------------------------------------
+
+    def block(self, source: str, reason: str) -> None:
+        """No entries in any symbol until `unblock`."""
+        for symbol in self._states:
+            self._block_one(symbol, source, reason)
+
+    def unblock(self, source: str) -> None:
+        for symbol, state in self._states.items():
+            if any(block[0] == source for block in state.snapshot.blocks):
+                self._unblock_one(symbol, source)
+
+    def _block_one(self, symbol: str, source: str, reason: str) -> None:
+        if (source, reason) not in self._states[symbol].snapshot.blocks:
+            now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
+            self._states[symbol].apply(EntriesOff(source=source, reason=reason, **now))
+
+    def _unblock_one(self, symbol: str, source: str) -> None:
+        now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
+        self._states[symbol].apply(EntriesOn(source=source, **now))
+
+    # -- what has gone wrong, for the report -------------------------------------------------------------------------------
+
+    @property
+    def faults(self) -> int:
+        with self._lock:
+            return self._faults
+
+    @property
+    def defects(self) -> int:
+        with self._lock:
+            return len(self._defects)
+
+    def _fault(self) -> None:
+        with self._lock:
+            self._faults += 1
+
+    def defect(self, where: str, error: BaseException) -> None:
+        """A defect of ours: entries stop everywhere, protection goes on, a person is told."""
+        with self._lock:
+            first = not self._defects
+            self._defects.append(where)
+        self._voice.defect(f"defect in {where}", error)
+        if first:
+            threading.Thread(target=self.block, args=("defect", f"a defect in {where}"), name="defect", daemon=True).start()
+
+    # -- desk ------------------------------------------------------------------------------------------------------------
+
+    def carried_out(self, work: Work) -> None:
+        if any(isinstance(command, Alarm) for command in work.commands):
+            self._fault()
+        self._tell_story(work)
+
+    def alarm(self, text: str) -> None:
+        self._fault()
+        self._voice.alarm(text)
+
+    def fatal(self, reason: str) -> None:
+        self._fault()
+        self._voice.alarm(f"the broker will not serve us: {reason}; no entries, protection goes on")
+        self.block("broker", f"the broker refuses us: {reason}")
+
+    def journal(self, failed: str | None) -> None:
+        if failed is None:
+            self._voice.warning("journal: written again, nothing was lost")
+            self.unblock("journal")
+            return
+        self._fault()
+        self._voice.alarm(f"journal: {failed}; no entries, exits go on and are kept in memory")
+        self.block("journal", "the journal cannot be written")
+
+    # -- poller ----------------------------------------------------------------------------------------------------------
+
+    def sweeping(self) -> None:
+        self._asked_on = self.feed.connection if self.feed is not None else 0
+
+    def swept(self) -> None:
+        self.unblock("poll")
+        self.unblock("broker")
+        if self.feed is not None:
+            self.feed.release(self._asked_on)
+
+    def poll_failed(self, failures: int, reason: str) -> None:
+        self._fault()
+        self._voice.warning(f"poll failed {failures} times in a row: {reason}")
+        if failures == FAILURES_BEARABLE:
+            self._voice.alarm(f"the broker has not answered {failures} polls: no entries until it does")
+            self.block("poll", "the broker does not answer polls")
+
+    # -- feed ------------------------------------------------------------------------------------------------------------
+
+    def order_update(self, row: OrderRow) -> None:
+        self._reports.order_update(row, self._clock.monotonic_ms(), "stream")
+
+    def connected(self) -> None:
+        self._voice.info("feed connected; asking for orders, fills and positions before the first tick decides")
+        if self.poller is not None:
+            self.poller.soon()
+
+    def disconnected(self, reason: str) -> None:
+        self._fault()
+        self._voice.warning(f"feed disconnected: {reason}")
+
+    def entries_off(self, symbol: str, reason: str) -> None:
+        self._block_one(symbol, "feed", reason)
+
+    def entries_on(self, symbol: str) -> None:
+        self._unblock_one(symbol, "feed")
+
+    def missed(self, symbol: str, missed: Missed) -> None:
+        self._states[symbol].missed(missed.low, missed.high, missed.last_ms)

@@ -1,0 +1,62 @@
+"""Which adapter a broker's name means. A dictionary, no plug-in magic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import msgspec
+
+from brokers.base import Broker
+from brokers.dialect import Dialect
+from brokers.openalgo import OpenAlgo
+from brokers.openalgo_stream import OpenAlgoStream
+from state.clock import Clock
+
+
+class Account(msgspec.Struct, frozen=True):
+    """One account at one venue and how to reach it. `keys` are secrets by the names of their environment variables."""
+
+    broker: str
+    rest_url: str
+    ws_url: str
+    exchange: str
+    product: str
+    timezone: str
+    timeout_s: float
+    settle_window_s: float
+    keys: Mapping[str, str]
+    expect_mode: Literal["live", "analyze"] | None = None
+
+
+class UnknownVenue(ValueError):
+    """No adapter for this broker (yet)."""
+
+
+def _openalgo(account: Account, clock: Clock) -> tuple[Broker, Dialect]:
+    key = account.keys["OPENALGO_API_KEY"]
+    broker = OpenAlgo(
+        account.rest_url,
+        key,
+        account.exchange,
+        account.product,
+        account.timeout_s,
+        account.settle_window_s,
+        clock,
+        expect_mode=account.expect_mode,
+        timezone=account.timezone,
+    )
+    return broker, OpenAlgoStream(account.ws_url, key, account.exchange)
+
+
+ADAPTERS: dict[str, Callable[[Account, Clock], tuple[Broker, Dialect]]] = {
+    "openalgo": _openalgo,
+}
+
+
+def connect(account: Account, clock: Clock) -> tuple[Broker, Dialect]:
+    """The broker and the stream of this account; nothing is sent yet."""
+    adapter = ADAPTERS.get(account.broker)
+    if adapter is None:
+        raise UnknownVenue(f"there is no adapter for {account.broker} yet; there is {', '.join(sorted(ADAPTERS))}")
+    return adapter(account, clock)
