@@ -82,6 +82,7 @@ class Broker(Protocol):
     """One account at one venue. Every method is thread-safe, blocks for at most the configured time-out in all, and answers or
     raises one of the four errors; reads never raise Unanswered (a failed read is Unavailable, never "empty").
 
+    check    the first call of all: the venue answers and knows us, in the mode we expect; the mode in a word.
     submit   sends `order` once and returns the venue order id. Never retried below this line.
     replace  asks to change quantity and prices of a working order to those given; an answer is not yet a fact.
     cancel   asks to end a working order; an answer is not yet a fact. Refused covers "already complete" and "not found".
@@ -93,6 +94,7 @@ class Broker(Protocol):
 
     capabilities: Capabilities
 
+    def check(self) -> str: ...
     def submit(self, order: Order) -> str: ...
     def replace(self, order: Order, qty: Decimal, trigger_price: Decimal | None, limit_price: Decimal | None) -> None: ...
     def cancel(self, order: Order) -> None: ...

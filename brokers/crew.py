@@ -25,7 +25,7 @@ JOIN_S = 10.0
 
 
 class Heart:
-    """The clock thread: every quarter of a second each symbol hears that time has passed. Does no I/O, so nothing can hold it up."""
+    """The clock thread: every quarter of a second each symbol hears that time has passed. No I/O, so nothing holds it up."""
 
     def __init__(
         self, states: Mapping[str, SymbolState], clock: Clock, session: Session, switchboard: Switchboard, feed: Feed | None

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from brokers.base import Broker, Fatal, Refused, Unanswered, Unavailable
+from brokers.base import Broker, Fatal, OrderRow, Refused, Unanswered, Unavailable
 from brokers.reports import Reports
 from state.clock import Clock
 from state.commands import Alarm, Cancel, Command, Query, Replace, Submit
@@ -222,16 +222,20 @@ class Desk:
             self._tell(symbol, WasRefused, order, act=Act.SUBMIT, reason=str(error))
             self._listener.fatal(str(error))
         except Unanswered as error:
-            if error.venue_id is not None:
-                self._reports.bind(symbol, order.client_id, error.venue_id)
+            early = [] if error.venue_id is None else self._reports.bind(symbol, order.client_id, error.venue_id)
             self._tell(symbol, WentUnanswered, order, act=Act.SUBMIT, reason=str(error), venue_id=error.venue_id)
+            self._catch_up(early)
         except Exception as error:  # after the send even a defect of ours does not mean "not sent"
             self._tell(symbol, WentUnanswered, order, act=Act.SUBMIT, reason=f"{type(error).__name__}: {error}")
         else:
             early = self._reports.bind(symbol, order.client_id, venue_id)
             self._tell(symbol, Accepted, order, venue_id=venue_id)
-            for row in early:
-                self._reports.order_update(row, self._clock.monotonic_ms(), "stream")
+            self._catch_up(early)
+
+    def _catch_up(self, early: list[OrderRow]) -> None:
+        """What the stream said of an order before its own answer came."""
+        for row in early:
+            self._reports.order_update(row, self._clock.monotonic_ms(), "stream")
 
     def _why_not(self, symbol: str, command: Command) -> str | None:
         state = self._states[symbol]
@@ -244,7 +248,11 @@ class Desk:
             return "the journal cannot be written"
         if self._clock.monotonic_ms() - order.changed_ms > STALE_ENTRY_MS:
             return "it waited too long for a desk"
-        return self._deny(order)
+        try:
+            return self._deny(order)
+        except Exception as error:  # a check that fails has not said yes
+            self._listener.defect(f"the risk check of {order.client_id}", error)
+            return f"the risk check failed: {type(error).__name__}"
 
     def _ask(self, symbol: str, command: Replace | Cancel, act: Act) -> None:
         """A change or a cancel of a working order."""

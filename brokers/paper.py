@@ -41,6 +41,9 @@ class Paper:
         with self._lock:
             return self._engine.match_idle(symbol, at_ms)
 
+    def check(self) -> str:
+        return "paper"
+
     def submit(self, order: Order) -> str:
         with self._lock:
             return self._engine.submit(order, self._clock.now_ms(), label=order.client_id)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from brokers.base import Broker, BrokerError, Fatal
+from brokers.base import Broker, BrokerError, Fatal, PositionRow
 from brokers.reports import Reports
 from state.clock import Clock
 from state.symbol_state import SymbolState
@@ -86,24 +86,33 @@ class Poller:
         try:
             orders = self._broker.orders()
             fills = self._broker.fills()
-            held = self._broker.positions() if positions else None
-            self._watch_stale()
-        except Fatal as error:
-            self._listener.fatal(str(error))
-            self._failed(error)
-            return False
         except BrokerError as error:
-            self._failed(error)
-            return False
+            return self._failed(error)
+        held, failure = self._look_further(positions)
         self._reports.sweep(orders, fills, held, asked_ms, source)
+        if failure is not None:
+            return self._failed(failure)
         self._failures = 0
         self.sweeps += 1
         self._listener.swept()
         return True
 
-    def _failed(self, error: BrokerError) -> None:
+    def _look_further(self, positions: bool) -> tuple[list[PositionRow] | None, BrokerError | None]:
+        """Positions and prices. When they fail, orders and fills are news all the same."""
+        held = None
+        try:
+            held = self._broker.positions() if positions else None
+            self._watch_stale()
+        except BrokerError as error:
+            return held, error
+        return held, None
+
+    def _failed(self, error: BrokerError) -> bool:
+        if isinstance(error, Fatal):
+            self._listener.fatal(str(error))
         self._failures += 1
         self._listener.poll_failed(self._failures, str(error))
+        return False
 
     def _watch_stale(self) -> None:
         """Prices for the positions whose ticks have stopped."""

@@ -10,6 +10,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from brokers.base import FillRow, OrderRow, PositionRow
 from state.clock import Clock
 from state.events import FillSeen, ForeignSeen, OrderSeen, PositionSeen, ProvedAbsent, WasQuarantined
@@ -18,7 +20,8 @@ from state.orders import ZERO, Order, Purpose, Status
 from state.snapshot import Snapshot
 from state.symbol_state import SymbolState
 
-KEPT_EARLY_ROWS = 512
+KEPT_EARLY_ROWS = 512  # orders
+KEPT_PER_ORDER = 8  # cumulative reports: the last ones tell it all
 CLOCK_SKEW_MS = 5_000  # how far the venue's clock may be behind ours when a row's time is compared with a send
 
 
@@ -50,7 +53,9 @@ class Reports:
             self._see(*owner, row, asked_ms, source)
         elif row.symbol in self._states:
             with self._lock:
-                self._early.setdefault(row.venue_id, []).append(row)
+                rows = self._early.setdefault(row.venue_id, [])
+                rows.append(row)
+                del rows[:-KEPT_PER_ORDER]
                 while len(self._early) > KEPT_EARLY_ROWS:
                     self._early.popitem(last=False)
 
@@ -92,7 +97,12 @@ class Reports:
             return owner
 
     def _see(self, symbol: str, client_id: str, row: OrderRow, asked_ms: int, source: str) -> None:
-        self._states[symbol].apply(
+        state = self._states[symbol]
+        spelled = state.rules.instrument.spelled
+        row = msgspec.structs.replace(
+            row, trigger_price=spelled(row.trigger_price), limit_price=spelled(row.limit_price), average=spelled(row.average)
+        )
+        state.apply(
             OrderSeen(
                 client_id=client_id,
                 row=row,
@@ -119,7 +129,7 @@ class Reports:
             purpose=_purpose(client_id),
             side=row.side,
             qty=row.qty,
-            price=row.price,
+            price=state.rules.instrument.spelled(row.price) or row.price,
             at_ms=row.at_ms,
             fee=row.fee,
             fee_currency=row.fee_currency,

@@ -1,4 +1,4 @@
-"""The log: one file per session day, and the console. Owns how a line gets there; the words are those of `ops.story`.
+"""The log: one file per session day, and the console. Owns how a line gets there; the words are `ops.story`'s.
 
 No thread that trades ever waits for a disk or a console: lines go into a queue, the thread "log" writes the file, the thread
 "console" the screen. When they cannot keep up, or the disk is full, ordinary lines are lost, counted, and told of later. The
@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, tzinfo
+from datetime import date, tzinfo
 from io import FileIO
 from pathlib import Path
 from typing import TextIO
@@ -22,7 +22,7 @@ from urllib.parse import quote, quote_plus
 
 import msgspec
 
-from ops.story import Line, printable, render
+from ops.words import Line, iso_text, printable, render
 from state.clock import Clock
 from state.symbol_state import Work
 
@@ -63,7 +63,8 @@ def start_log(
     queue_lines: int = QUEUE_LINES,
 ) -> Log:
     """Start the log of one session day. Never fails: an unwritable file is said on the console and counted."""
-    screen = _Console(sys.stdout if console is True else console) if console is not False else None
+    stream = sys.stdout if console is True else console or None  # a scheduled task may have no stdout at all
+    screen = _Console(stream) if stream is not None else None
     width = min(max([6, *map(len, symbols)]), 20)
     writer = _Writer(DayFile(Path(dir) / f"live-{day}.log"), screen, zone, format == "json", redactor(secrets), width)
     return Log(writer, clock, level, queue_lines)
@@ -143,7 +144,7 @@ class Log:
         self._take(self._line(text, thread, level, change))
 
     def _line(self, text: str, thread: str | None, level: str, change: str = "") -> Line:
-        return Line(self._clock.now_ms(), thread or threading.current_thread().name, "-", change, text, level=level)
+        return Line(self._clock.now_ms(), thread or _short(threading.current_thread().name), "-", change, text, level=level)
 
     def _take(self, line: Line) -> None:
         """On any thread: into the queue, or dropped and counted."""
@@ -161,6 +162,10 @@ class Log:
         if item.line is not None:
             self._writer.write(item.line)
         self._writer.file.close()
+
+
+def _short(thread: str) -> str:
+    return "main" if thread == "MainThread" else thread
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -182,7 +187,7 @@ class _Libraries(logging.Handler):
         except Exception as error:  # their arguments do not fit their text; printing them raw could show a secret
             text = f"a log record that cannot be put into words ({type(error).__name__})"
         level = "WARNING" if record.levelno < logging.ERROR else "ERROR"
-        self._take(Line(self._clock.now_ms(), record.threadName or "-", "-", "", f"{record.name}: {text}", level=level))
+        self._take(Line(self._clock.now_ms(), _short(record.threadName or "-"), "-", "", f"{record.name}: {text}", level=level))
 
 
 class _Writer:
@@ -226,8 +231,7 @@ class _Writer:
         return render(line, self._zone, self._width)
 
     def _json(self, line: Line) -> str:
-        moment = datetime.fromtimestamp(line.at_ms / 1000, self._zone).isoformat(timespec="milliseconds")
-        fields = {"time": moment} | msgspec.structs.asdict(line)
+        fields = {"time": iso_text(line.at_ms, self._zone)} | msgspec.structs.asdict(line)
         del fields["at_ms"]
         return msgspec.json.encode({k: printable(str(v)) for k, v in fields.items()}).decode()
 

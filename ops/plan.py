@@ -5,7 +5,7 @@ Pure: reads a Config and a Calendar, opens nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 
 from ops.config import Config
+from ops.report import SymbolFacts
 from state.instrument import Instrument
 from state.rules import Rules
 from state.session import Calendar, CalendarError, Session
 from state.strategy import Strategy, View
+from state.symbol_state import SymbolState
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -76,6 +78,17 @@ def make_rules(
         unprotected_limit_ms=config.risk.unprotected_limit_ms,
         can_replace=can_replace,
     )
+
+
+def symbol_facts(planned: Sequence[Planned], states: Mapping[str, SymbolState]) -> list[SymbolFacts]:
+    """What the report needs to know beside the journal, in the order of the config."""
+    facts = []
+    for row in planned:
+        state = None if row.why_not else states.get(row.symbol)
+        low, high = (state.range() if state else None) or (None, None)
+        trigger = getattr(row.setup, "trigger_price", None)
+        facts.append(SymbolFacts(row.symbol, row.strategy, row.max_entries, row.why_not, trigger, low, high))
+    return facts
 
 
 class Guard(Strategy):

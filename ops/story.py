@@ -1,4 +1,4 @@
-"""The story of the day: what a trader reads about one decision. Owns the words and the columns of the log's lines.
+"""The story of the day: what a trader reads about one decision. Owns the words of the log's lines.
 
 Pure: a `Work` in, lines out. It compares the snapshots before and after and says what changed, why, and for which order; what
 changes nothing a trader cares about gives no line. A stop is said to have moved only once the venue's own row shows it.
@@ -6,13 +6,12 @@ changes nothing a trader cares about gives no line. A stop is said to have moved
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
-from datetime import datetime, tzinfo
 from decimal import Decimal
 
 import msgspec
 
+from ops.words import Line, number, signed
 from state.commands import Alarm
 from state.events import (
     Accepted,
@@ -35,20 +34,6 @@ from state.symbol_state import Work
 
 ALARM_WORDS = ("UNPROTECTED", "QUARANTINED", "HALTED", "UNKNOWN")
 _LOUD = ("UNPROTECTED", "QUARANTINED", "HALTED")  # ERROR: money may be at risk now
-_CENT, _FINEST = Decimal("0.01"), Decimal("0.00000001")
-_UNPRINTABLE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))  # could end a line, forge one, or turn its direction
-
-
-class Line(msgspec.Struct, frozen=True):
-    """One line of the log. `at_ms` is session time; `change` a phase change or one or two words; `client_id` empty for none."""
-
-    at_ms: int
-    thread: str
-    symbol: str
-    change: str
-    cause: str
-    client_id: str = ""
-    level: str = "INFO"
 
 
 def lines(work: Work) -> list[Line]:
@@ -70,50 +55,6 @@ def lines(work: Work) -> list[Line]:
     return [msgspec.structs.replace(first, change=change, cause=cause), *leading[1:], *following]
 
 
-def render(line: Line, zone: tzinfo, symbol_width: int = 10) -> str:
-    """The line as it stands in the log: time first, client order id last, columns aligned, never more than one line."""
-    start = f"{clock_text(line.at_ms, zone)} {printable(line.thread):<7} {printable(line.symbol):<{symbol_width}}  "
-    change = f"{printable(line.change):<19}  " if line.change else ""
-    cause = printable(line.cause)
-    return f"{start}{change}{cause:<52}  {printable(line.client_id)}".rstrip()
-
-
-def clock_text(at_ms: int, zone: tzinfo) -> str:
-    """HH:MM:SS.mmm in this zone."""
-    return f"{datetime.fromtimestamp(at_ms // 1000, zone):%H:%M:%S}.{at_ms % 1000:03}"
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that could end its line, forge another or steer a terminal."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escaped(char) if unicodedata.category(char) in _UNPRINTABLE else char for char in text)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
-
-
-def number(value: Decimal) -> str:
-    """A price or quantity in plain digits as it came, at most eight of them after the point."""
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -8:
-        value = value.quantize(_FINEST).normalize()
-    return f"{value:f}"
-
-
-def money(value: Decimal) -> str:
-    """An amount with at least two and at most eight digits after the point."""
-    exact = value.quantize(_FINEST).normalize()
-    exponent = exact.as_tuple().exponent
-    short = exact.quantize(_CENT) if isinstance(exponent, int) and exponent > -2 else exact
-    return f"{short or ZERO.quantize(_CENT):f}"
-
-
-def signed(value: Decimal) -> str:
-    return money(value) if value < 0 else f"+{money(value)}"
-
-
 def _line(work: Work, change: str, cause: str, client_id: str = "", level: str = "INFO") -> Line:
     return Line(work.event.now_ms, work.thread, work.after.symbol, change, cause, client_id, level)
 
@@ -132,7 +73,7 @@ def _fill_text(work: Work, was: Account | None, account: Account) -> str:
     event, after = work.event, work.after
     qty, price = _news(was, account)
     source = event.fill.source if isinstance(event, FillSeen) else event.source if isinstance(event, OrderSeen) else ""
-    done = f"{'bought' if account.side is Side.BUY else 'sold'} {number(qty)}{_of(work.before, account)} @ {number(price)}"
+    done = f"{'bought' if account.side is Side.BUY else 'sold'} {number(qty)}{_of(work.before, account, qty)} @ {number(price)}"
     by = "" if account.purpose is Purpose.ENTRY else f" by the {account.purpose.name.lower()}"
     learnt = f" ({source})" if source else ""
     return f"{done}{by}{learnt}, {_then(after, account)}"
@@ -145,17 +86,17 @@ def _news(was: Account | None, account: Account) -> tuple[Decimal, Decimal]:
     return qty, (account.filled * account.average - known_value) / qty
 
 
-def _of(before: Snapshot, account: Account) -> str:
+def _of(before: Snapshot, account: Account, qty: Decimal) -> str:
     orders = (*before.live_orders(), *before.ended)
     order = next((order for order in orders if order.client_id == account.client_id), None)
-    return f" of {number(order.qty)}" if order else ""
+    return f" of {number(order.qty)}" if order and order.qty != qty else ""
 
 
 def _then(after: Snapshot, account: Account) -> str:
     if after.position:
         return held(after)
     profit = _trip_profit(after.ledger, after.trip or _last_entry(after.ledger))
-    return "flat" if profit is None else f"trip {signed(profit)} before fees"
+    return "flat" if profit is None else f"trip {signed(profit)} gross"
 
 
 def held(s: Snapshot) -> str:
@@ -202,6 +143,10 @@ def order_text(order: Order) -> str:
     return order.describe()
 
 
+def _named(slot: str, order: Order) -> str:
+    return order_text(order) if slot == "stop" else f"{slot} {order_text(order)}"
+
+
 def _ends(work: Work) -> Iterator[Line]:
     """Orders that left their slot without being filled to the end."""
     for slot in SLOTS:
@@ -213,7 +158,7 @@ def _ends(work: Work) -> Iterator[Line]:
             part = work.after.ledger.filled(order.client_id)
             filled = f"; {number(part)} of {number(order.qty)} had filled" if part else ""
             level = "WARNING" if word in ("refused", "rejected") else "INFO"
-            yield _line(work, word, f"{slot} {order_text(order)}: {reason or 'no reason given'}{filled}", order.client_id, level)
+            yield _line(work, word, f"{_named(slot, order)}: {reason or 'no reason given'}{filled}", order.client_id, level)
 
 
 def _last_word(work: Work, slot: str, order: Order) -> tuple[str, str]:
@@ -260,6 +205,8 @@ def _pair(work: Work, slot: str) -> tuple[Order | None, Order | None]:
 def _order_changes(work: Work) -> Iterator[Line]:
     for slot in SLOTS:
         was, order = _pair(work, slot)
+        if order is not None and not work.after.remaining(order):
+            continue  # filled to the end: the venue's last word on it is a formality
         if was is not None and order is not None:
             yield from _asked(work, slot, was, order)
             yield from _not_done(work, slot, was, order)
@@ -282,7 +229,7 @@ def _asked(work: Work, slot: str, was: Order, order: Order) -> Iterator[Line]:
     if order.status is was.status:
         return
     if order.status is Status.CANCELLING:
-        yield _line(work, "cancelling", f"{slot} {order_text(order)}: {order.reason}", order.client_id)
+        yield _line(work, "cancelling", f"{_named(slot, order)}: {order.reason}", order.client_id)
     elif order.status is Status.REPLACING and order.asked_qty != was.qty:
         yield _line(work, f"resizing {slot}", f"{number(was.qty)} -> {_or_dash(order.asked_qty)}", order.client_id)
     elif order.status is Status.REPLACING and work.before.stop_price == work.after.stop_price:
@@ -342,7 +289,7 @@ def _trailing(work: Work) -> Iterator[Line]:
     if None in (before.stop_price, after.stop_price) or before.stop_price == after.stop_price or before.trip != after.trip:
         return
     if not isinstance(work.event, OrderSeen):
-        levels = f"stop {_or_dash(before.stop_price)} -> {_or_dash(after.stop_price)} wanted"
+        levels = f"{_or_dash(before.stop_price)} -> {_or_dash(after.stop_price)} wanted"
         yield _line(work, "trailing", f"{levels}: {after.why}", after.stop.client_id if after.stop else "")
 
 

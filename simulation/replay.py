@@ -48,8 +48,7 @@ class ClosedDay(msgspec.Struct, frozen=True):
 def days_of(config: Config, ticks: Iterable[TapeTick]) -> Iterator[tuple[date, Iterator[TapeTick]]]:
     """The tape by session day of the configured calendar."""
     calendar = calendar_of(config.session)
-    for day, group in groupby(ticks, key=lambda tick: calendar.at(tick.at_ms).day):
-        yield day, group
+    yield from groupby(ticks, key=lambda tick: calendar.at(tick.at_ms).day)
 
 
 class Replay:

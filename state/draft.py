@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from state.commands import Alarm, Cancel, Command, Query, Replace, Submit
-from state.orders import Order, OrderType, Purpose, Side, Status
+from state.orders import ZERO, Order, OrderType, Purpose, Side, Status
 from state.rules import Rules, backoff_ms
 from state.snapshot import SLOT_OF, Snapshot
 from state.strategy import Strategy, View
@@ -130,11 +130,17 @@ class Draft:
         except Exception as error:
             raise StrategyFailed(f"strategy {self.rules.strategy.name} raised {type(error).__name__}: {error}") from error
 
+    def price(self, value: object) -> Decimal:
+        """A price a strategy named; StrategyFailed when it is none."""
+        if not isinstance(value, Decimal) or not value.is_finite():
+            raise StrategyFailed(f"strategy {self.rules.strategy.name} named {value!r:.80} as a price")
+        return value
+
     def view(self) -> View:
         s = self.s
         return View(
             position=s.position,
-            average=s.average,
+            average=s.average or ZERO,
             side=s.side,
             stop_price=s.stop_price,
             peak=s.peak,

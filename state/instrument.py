@@ -35,6 +35,12 @@ class Instrument(msgspec.Struct, frozen=True):
     def on_grid(self, price: Decimal) -> bool:
         return price % self.tick_size == 0
 
+    def spelled(self, price: Decimal | None) -> Decimal | None:
+        """The same value with the tick's decimals, as people expect it (1512.3 -> 1512.30); off the grid as it came."""
+        if price is None or not self.on_grid(price):
+            return price
+        return price.quantize(self.tick_size)
+
     def floor(self, price: Decimal) -> Decimal:
         """Down to the tick grid."""
         return self._step(price, self.tick_size, ROUND_FLOOR)

@@ -167,7 +167,7 @@ class Journal:
             self._refuse_to_mix(mine, key, mode, account, day)
             left = tuple(session for session in known if session.state == "running" and session.key != key)
             session = self._enter(mine, key, mode, account, day, left)
-            return Resumed(session, mine and mine.state, dict(self._last), left, self.repaired)
+            return Resumed(session, mine.state if mine else None, dict(self._last), left, self.repaired)
 
     def _known_sessions(self) -> list[SessionInfo]:
         try:
@@ -304,7 +304,8 @@ def _set_aside(path: Path, tail: list[Row]) -> Path:
     taken = 1
     while (aside := path.with_name(f"{path.name}.damaged-{taken}.json")).exists():
         taken += 1
-    plain = [msgspec.structs.asdict(row) | {"body": row.body.decode("utf-8", "replace"), "chain": row.chain.hex()} for row in tail]
+    readable = [{"body": row.body.decode("utf-8", "replace"), "chain": row.chain.hex()} for row in tail]
+    plain = [msgspec.structs.asdict(row) | words for row, words in zip(tail, readable, strict=True)]
     try:
         with aside.open("x", encoding="utf-8") as file:
             json.dump(plain, file, indent=1, default=repr)

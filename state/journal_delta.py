@@ -1,8 +1,8 @@
 """What a record says: how one decision is written down in a few hundred bytes, and read back to the same value.
 
 Pure. A record holds the event, and what changed since the last committed snapshot of its symbol: short keys, defaults left
-out, orders as differences, times relative to the event's. "=" stands for the client order id the record is about. Fills are
-kept as the evidence they came from; the ledger is rebuilt from that.
+out, orders as differences, times relative to the event's. "=" stands for the client order id the record is about, 0 for the
+entry order's reason. Fills are kept as the evidence they came from; the ledger is rebuilt from that.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ FILL_CODES = {
     "cumulative": "c",
 }
 THIS = "="  # the client order id the record is about
+SAME_REASON = 0  # a snapshot's `why` that is the reason of its entry order
 _RELATIVE = ("changed_ms", "retry_ms")  # written relative to the event's monotonic time
 _DERIVED = ("symbol", "version", "ledger")  # of a snapshot: columns of the record, and the evidence
 
@@ -174,6 +175,8 @@ def _change(last: Snapshot, after: Snapshot, context: Context) -> dict[str, Any]
             out[code] = None if new is None else _order(old, new, context)
         elif name == "ended":
             out[code] = _ended(last, new, context)
+        elif name == "why" and after.entry is not None and after.entry.reason == new:
+            out[code] = SAME_REASON
         else:
             out[code] = THIS if name == "trip" and new == context.client_id else new
     return out
@@ -248,6 +251,8 @@ def apply_body(last: Snapshot, version: int, body: Body, context: Context) -> Sn
             values[name] = _to_ended(last, raw, context)
         elif name == "trip" and raw == THIS:
             values[name] = context.client_id
+        elif name == "why" and raw == SAME_REASON:
+            values[name] = (values.get("entry") or last.entry).reason
         else:
             values[name] = msgspec.convert(raw, _SNAPSHOT_TYPES[name])
     fill = fill_of(body, context)

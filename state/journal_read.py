@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from state.journal_delta import Body, apply_body, context_of, decode_body, fill_of, spelled_out
 from state.journal_file import Row, SessionInfo, damaged, last_rows, open_for_reading, rows, seal_of, sessions, trouble
 from state.ledger import Fill, Ledger, Trade, trades
-from state.orders import ZERO, Order, Status
+from state.orders import ZERO, Order, Purpose, Status
 from state.snapshot import Snapshot
 
 _WORD_OF_EVENT = {"WasRefused": "REFUSED", "ProvedAbsent": "ABSENT"}
@@ -111,10 +111,10 @@ class History:
         old = {order.client_id for order in before.ended}
         for order in after.ended:
             if order.client_id not in old:
-                self._over(order, row, body)
+                self._over(order, row, body, after.why)
         for order in before.live_orders():
             if order.client_id not in live and not self.orders[order.client_id].ended:
-                self._over(order, row, body)
+                self._over(order, row, body, after.why)
 
     def _seen(self, order: Order, row: Row, body: Body) -> None:
         known = self.orders.get(order.client_id)
@@ -135,11 +135,11 @@ class History:
             doubted=known.doubted or doubted,
         )
 
-    def _over(self, order: Order, row: Row, body: Body) -> None:
+    def _over(self, order: Order, row: Row, body: Body, why: str) -> None:
         self._seen(order, row, body)
         known = self.orders[order.client_id]
         told = row.client_id == order.client_id
-        word, reason = _last_word(row.kind, body) if told else ("NOT SENT", "")
+        word, reason = _last_word(row.kind, body) if told else ("NOT SENT", why if order.purpose is Purpose.ENTRY else "")
         self.orders[order.client_id] = replace(
             known,
             ended=True,

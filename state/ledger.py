@@ -95,7 +95,14 @@ class Ledger(msgspec.Struct, frozen=True):
     def profit(self, price: Decimal | None) -> Decimal:
         """Realised and open profit after fees, the position valued at `price` (at nothing gained where there is none)."""
         position = self.position
-        return self.cash + position * price if position and price is not None else self.cash
+        if not position:
+            return self.cash
+        return self.cash + position * (self._opened_at(position) if price is None else price)
+
+    def _opened_at(self, position: Decimal) -> Decimal:
+        """What the position was last added to at."""
+        added = [account.average for account in self.accounts if account.filled and account.side.sign * position > 0]
+        return added[-1] if added else ZERO
 
     def account(self, client_id: str | None) -> Account | None:
         for account in self.accounts:

@@ -134,6 +134,8 @@ def _know_the_levels(draft: Draft) -> None:
         return
     if s.side is None or s.position * s.side.sign < 0:
         draft.close("position on the wrong side")
+    elif s.stop_price is None and s.average is None:
+        draft.close("position that no entry explains")
     elif s.stop_price is None:
         _set_levels(draft)
 
@@ -142,16 +144,18 @@ def _set_levels(draft: Draft) -> None:
     s, instrument = draft.s, draft.rules.instrument
     assert s.side is not None and s.average is not None
     try:
-        level = instrument.stop_trigger(s.side.opposite, draft.ask(lambda strategy, view: strategy.stop_price(view)))
+        level = draft.price(draft.ask(lambda strategy, view: strategy.stop_price(view)))
         target = draft.ask(lambda strategy, view: strategy.target_price(view))
+        target = None if target is None else instrument.limit(s.side.opposite, draft.price(target))
     except StrategyFailed as failure:
         draft.halt(str(failure))
         draft.close("the strategy gave no stop")
         return
+    level = instrument.stop_trigger(s.side.opposite, level)
     if level <= 0 or (s.average - level) * s.side.sign < instrument.tick_size:
         draft.close(f"stop {level} is not on the losing side of {s.average}")
         return
-    draft.set(stop_price=level, target_price=None if target is None else instrument.limit(s.side.opposite, target))
+    draft.set(stop_price=level, target_price=target)
 
 
 def _protect(draft: Draft) -> None:
@@ -237,6 +241,8 @@ def _why_not_enter_now(s: Snapshot, order: Order, rules: Rules, now_ms: int) -> 
         return "cutoff"
     if s.position:
         return "a position is held"
+    if s.closing:
+        return f"closing: {s.closing}"
     if s.blocks:
         return s.blocks[0][1]
     return s.halted
@@ -263,7 +269,7 @@ def _time_the_unprotected(draft: Draft) -> None:
         draft.set(unprotected_ms=draft.mono_ms)
         return
     lasted = draft.mono_ms - s.unprotected_ms
-    if lasted > draft.rules.unprotected_limit_ms and not s.closing and _may_flatten(s):
+    if lasted >= draft.rules.unprotected_limit_ms and not s.closing and _may_flatten(s):
         draft.close(f"unprotected for {lasted} ms")
         draft.alarm(f"UNPROTECTED for {lasted} ms: closing at market")
         _close_out(draft)

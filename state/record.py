@@ -35,7 +35,7 @@ from state.events import (
     WentUnanswered,
 )
 from state.ledger import Fill
-from state.orders import Order, OrderType, Purpose, Status
+from state.orders import Order, OrderType, Purpose, Side, Status
 from state.reports import OrderRow, Reported
 from state.rules import READ_AGAIN_MS
 from state.snapshot import SLOTS, Snapshot
@@ -55,18 +55,20 @@ def record(draft: Draft, event: Event) -> None:
 
 def _tick(draft: Draft, event: Tick) -> None:
     _watch_the_stop(draft, event.price)
-    wish = _consult(draft, lambda strategy, view: strategy.on_tick(view, event.price))
+    wish = _consult(draft, event.price, lambda strategy, view: strategy.on_tick(view, event.price))
+    if draft.s.halted:
+        return  # nobody was asked: whether the trigger still holds is not known
     if not isinstance(wish, Enter) and (draft.s.spent or draft.s.armed) and not draft.s.live_orders():
         draft.set(spent=False, armed=False)  # the trigger has lapsed
 
 
 def _bar(draft: Draft, event: BarClosed) -> None:
-    _consult(draft, lambda strategy, view: strategy.on_bar(view, event.bar))
+    _consult(draft, event.bar.close, lambda strategy, view: strategy.on_bar(view, event.bar))
 
 
 def _heartbeat(draft: Draft, event: Heartbeat) -> None:
     since = draft.s.crossed_ms
-    if since is not None and draft.mono_ms - since > draft.rules.unprotected_limit_ms:
+    if since is not None and draft.mono_ms - since >= draft.rules.unprotected_limit_ms:
         draft.close(f"stop {draft.s.stop_price} passed {draft.mono_ms - since} ms ago and not filled")
 
 
@@ -88,25 +90,26 @@ def _watch_the_stop(draft: Draft, price: Decimal) -> None:
         draft.set(crossed_ms=draft.mono_ms)
 
 
-def _consult(draft: Draft, question: Callable[..., Wish]) -> Wish:
+def _consult(draft: Draft, price: Decimal, question: Callable[..., Wish]) -> Wish:
+    """Ask the strategy, with `price` the latest it knows of."""
     if draft.s.halted:
         return None
     try:
         wish = draft.ask(question)
-        _grant(draft, wish)
+        _grant(draft, wish, price)
         return wish
     except StrategyFailed as failure:
         draft.halt(str(failure))
         return None
 
 
-def _grant(draft: Draft, wish: Wish) -> None:
+def _grant(draft: Draft, wish: Wish, price: Decimal) -> None:
     if wish is None:
         return
     if isinstance(wish, Enter):
         _enter(draft, wish)
     elif isinstance(wish, MoveStop):
-        _trail(draft, wish)
+        _trail(draft, wish, price)
     elif isinstance(wish, Leave):
         if draft.s.position:
             draft.close(wish.why)
@@ -126,6 +129,11 @@ def _enter(draft: Draft, wish: Enter) -> None:
         draft.set(why=for_now, armed=bool(s.blocks) and not s.over)
         return
     instrument = rules.instrument
+    if not isinstance(wish.side, Side) or not isinstance(wish.type, OrderType):
+        raise StrategyFailed(f"strategy {rules.strategy.name} returned {wish!r:.80}")
+    for named in (wish.trigger_price, wish.limit_price):
+        if named is not None:
+            draft.price(named)
     trigger = None if wish.trigger_price is None else instrument.stop_trigger(wish.side, wish.trigger_price)
     limit = trigger if wish.limit_price == wish.trigger_price else _limit(draft, wish)
     denied = instrument.why_not(rules.qty, limit or trigger) or _why_not_priced(wish.type, trigger, limit)
@@ -163,13 +171,17 @@ def _why_not_priced(type: OrderType, trigger: Decimal | None, limit: Decimal | N
     return None
 
 
-def _trail(draft: Draft, wish: MoveStop) -> None:
-    s = draft.s
+def _trail(draft: Draft, wish: MoveStop, price: Decimal) -> None:
+    s, wanted = draft.s, draft.price(wish.price)
     if s.stop_price is None or s.side is None or not s.position or s.closing:
         return
-    level = draft.rules.instrument.stop_trigger(s.side.opposite, wish.price)
-    if (level - s.stop_price) * s.side.sign > 0:
-        draft.set(stop_price=level, why=wish.why)
+    level = draft.rules.instrument.stop_trigger(s.side.opposite, wanted)
+    if (level - s.stop_price) * s.side.sign <= 0:
+        return
+    if (price - level) * s.side.sign <= 0:
+        draft.set(why=f"stop not moved to {level}: price is at {price} already")
+        return
+    draft.set(stop_price=level, why=wish.why)
 
 
 # -- answers to what we asked ----------------------------------------------------------------------------------------------
@@ -290,7 +302,10 @@ def _take(draft: Draft, fill: Fill) -> None:
     ledger = before.add(fill)
     if ledger is before:
         return
-    draft.set(ledger=ledger, fill_ms=draft.mono_ms, disagreements=0)
+    draft.set(ledger=ledger)
+    if ledger.position == held:
+        return  # the row of an execution that a report had told of
+    draft.set(fill_ms=draft.mono_ms, disagreements=0)
     if fill.purpose is not Purpose.ENTRY:
         draft.set(reduced=True)
     elif draft.s.trip != fill.client_id and not held:
@@ -421,6 +436,8 @@ def _adopt(draft: Draft, slot: str, order: Order, row: OrderRow) -> None:
         return
     if row.side is not order.side or (slot == "stop" and row.type not in _PROTECTIVE):
         draft.change(slot, **was, verified=False)
+        if slot == "stop":
+            draft.place_later(slot)  # one more try that failed: after a few the position is closed instead
         draft.alarm(f"{slot} rests as {row.side.value} {row.type and row.type.value}, not as asked: removing it")
         draft.cancel(slot, "not what was asked")
         return
@@ -473,7 +490,7 @@ def _entries_on(draft: Draft, event: EntriesOn) -> None:
 
 
 def _flatten(draft: Draft, event: FlattenAsked) -> None:
-    if draft.s.position:
+    if draft.s.position or draft.s.entry is not None:
         draft.close(event.reason)
 
 

@@ -7,6 +7,7 @@ alone places, protects, limits and closes. A strategy must not do I/O, read a cl
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -16,10 +17,10 @@ from state.session import Session
 
 
 class View(msgspec.Struct, frozen=True):
-    """What a strategy may know. `average` is None while flat; `entering` while an entry order is live."""
+    """What a strategy may know. `average` fill price of this trip's entry, 0 while flat; `entering` while an entry is live."""
 
     position: Decimal
-    average: Decimal | None
+    average: Decimal
     side: Side | None
     stop_price: Decimal | None
     peak: Decimal | None
@@ -81,7 +82,10 @@ class Strategy:
         symbol: str
         qty: Decimal
 
-    def __init__(self, params: Params, setup: Setup, instrument: Instrument, session: Session) -> None:
+    params: Any  # an instance of this class's own Params
+    setup: Any  # and Setup
+
+    def __init__(self, params: Any, setup: Any, instrument: Instrument, session: Session) -> None:
         self.params, self.setup, self.instrument, self.session = params, setup, instrument, session
 
     def on_tick(self, view: View, price: Decimal) -> Wish:

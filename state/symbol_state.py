@@ -138,7 +138,8 @@ class SymbolState:
         if self._bar_open is not None and at_ms >= self._bar_end_ms:
             self._close_bar(at_ms, mono_ms)
         if self._bar_open is None:
-            self._open_bar(price, at_ms)
+            if at_ms >= self._bar_end_ms:  # a straggler of a bar that the clock has closed makes no bar of its own
+                self._open_bar(price, at_ms)
         elif at_ms >= self._bar_start_ms:
             self._bar_low = min(self._bar_low, price)
             self._bar_high = max(self._bar_high, price)
@@ -163,10 +164,10 @@ class SymbolState:
         before = self.snapshot
         after, commands = decide(before, event, self.rules)
         self.snapshot = after
-        if after is not before or event.now_ms >= self._wake_ms:
-            self._look_ahead()
         if commands or _worth_recording(before, after):
             self._outbox.put(after.symbol, Work(threading.current_thread().name, event, before, after, tuple(commands)))
+        if after is not before or event.now_ms >= self._wake_ms:
+            self._look_ahead()
 
     def _look_ahead(self) -> None:
         """Between which prices, and until when, can nothing happen?"""
@@ -191,8 +192,9 @@ class SymbolState:
     def _strategy_quiet(self) -> tuple[Decimal, Decimal]:
         draft = Draft(self.snapshot, self.rules, self.last_ms, 0)
         try:
-            return draft.ask(lambda strategy, view: strategy.quiet(view))
-        except StrategyFailed:
+            low, high = draft.ask(lambda strategy, view: tuple(strategy.quiet(view)))
+            return (low, high) if low < high else NOISY
+        except (StrategyFailed, TypeError, ValueError, ArithmeticError):
             return NOISY  # it will be asked on the next tick, and halted there if it raises again
 
     # -- bars --------------------------------------------------------------------------------------------------------------

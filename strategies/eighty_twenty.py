@@ -1,15 +1,17 @@
 """80-20: buy the recovery of a stock that opened at the top and closed at the bottom of its range the day before.
 
-Rules (DESIGN, section 10): a setup day opens in the top fifth of its true range and closes in the bottom fifth. Entry = that day's
-low, trigger = entry - 10 ticks; both come from the config, as does the setup's date. Within the trigger window a price at or below
-the trigger arms the symbol and a buy stop-limit rests at entry. After the fill the stop is the average fill - `stop_ticks`. A
-`trail_bar` bar that closes green or flat lifts it to the bar's low - `trail_buffer_ticks`. After an exit a new trigger is needed.
+Rules (DESIGN, section 10): a setup day opens in the top fifth of its true range and closes in the bottom fifth. Entry = that
+day's low, trigger = entry - 10 ticks; both come from the config, as does the setup's date. Within the trigger window a price at
+or below the trigger arms the symbol and a buy stop-limit rests at entry. After the fill the stop is the average fill -
+`stop_ticks`. A `trail_bar` bar that closes green or flat lifts it to the bar's low - `trail_buffer_ticks`. After an exit a new
+trigger is needed.
 """
 
 from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from typing import Annotated
 
 import msgspec
 
@@ -24,7 +26,7 @@ class EightyTwenty(Strategy):
     name = "eighty_twenty"
 
     class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-        stop_ticks: int = 20
+        stop_ticks: Annotated[int, msgspec.Meta(ge=1)] = 20
         trail_bar_ms: int = 900_000
         trail_buffer_ticks: int = 2
         trigger_window_ms: int = 3_600_000
@@ -36,9 +38,6 @@ class EightyTwenty(Strategy):
         entry_price: Decimal
         trigger_price: Decimal
         setup_date: date
-
-    params: Params
-    setup: Setup
 
     @property
     def bar_ms(self) -> int:  # type: ignore[override]
@@ -60,7 +59,6 @@ class EightyTwenty(Strategy):
         return MoveStop(level, f"bar closed at {bar.close}, low {bar.low}")
 
     def stop_price(self, view: View) -> Decimal:
-        assert view.average is not None
         return view.average - self.instrument.ticks(self.params.stop_ticks)
 
     def quiet(self, view: View) -> tuple[Decimal, Decimal]:

@@ -1,0 +1,532 @@
+"""Command line and wiring: build, start, wait, stop, exit code. Nothing else.
+
+`python live_runner.py run`, or any other command with --help. What a session is made of is in ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from decimal import Decimal
+from pathlib import Path
+from types import FrameType
+
+import click
+import filelock
+import msgspec
+
+from brokers.base import Broker, BrokerError, Fatal, FillRow, Refused
+from brokers.channel import Limits
+from brokers.crew import Crew, Heart
+from brokers.desk import Desk, Outbox
+from brokers.dialect import Dialect
+from brokers.feed import Feed
+from brokers.paper import Paper
+from brokers.poller import Poller
+from brokers.practice import PracticeVenue, VenueError
+from brokers.practice_market import STORIES
+from brokers.reports import Reports
+from brokers.switchboard import Switchboard
+from brokers.tape import TapeError
+from brokers.venues import Account, UnknownVenue, connect
+from ops import ending, report, story
+from ops.cli import Program, cli, read_config, run_command_line, with_config
+from ops.config import Config, Mode, calendar_of, describe, missing_credentials
+from ops.config_types import CREDENTIALS
+from ops.ending import StopKind, StopRequest
+from ops.facts import LivePrice, LiveStatus, live_path, write_live
+from ops.log import Log, start_log
+from ops.options import Failure, RunOptions, say
+from ops.plan import Planned, guard_rules, make_rules, plan_day, symbol_facts
+from simulation.practice_day import forget_venue, practice_venue
+from state.clock import Clock, SystemClock
+from state.events import EntriesOff, FlattenAsked, Restarted
+from state.instrument import Instrument
+from state.journal import Journal, JournalDamaged, JournalError, JournalNewer, Resumed
+from state.risk import RiskBudget
+from state.rules import STOPPING, Rules
+from state.session import Calendar, Closed, Session, hours_differ
+from state.snapshot import Snapshot
+from state.symbol_state import SymbolState
+from strategies import STRATEGIES
+
+WATCH_S = 0.5
+START_TRIES = 6
+SECRET_NAMES = frozenset(name for names in CREDENTIALS.values() for name in names)
+SAY_ALIVE_MS = 60_000
+STOP_PATIENCE_MS = 10_000
+FLATTEN_PATIENCE_MS = 60_000
+CLOSE_PATIENCE_MS = 30_000  # after the close with something still open
+RECOVERY_TRIES_S = (0.2, 0.5, 1, 2, 5)
+DESKS = 4
+SWITCH_INTERVAL_S = 0.0005  # a computing thread gives way sooner (DESIGN, section 12)
+
+
+class SessionRun:
+    """One session of one account: built, recovered, traded, ended. Used by the main thread only."""
+
+    def __init__(
+        self,
+        config: Config,
+        broker: Broker,
+        dialect: Dialect,
+        clock: Clock,
+        calendar: Calendar,
+        session: Session,
+        journal: Journal,
+        resumed: Resumed,
+        log: Log,
+    ) -> None:
+        self.config, self._broker, self._clock, self.session = config, broker, clock, session
+        self._journal, self._log = journal, log
+        self.stop_request: StopRequest | None = None
+        self.stopping = threading.Event()
+        self.planned = plan_day(config, calendar, session.day)
+        instruments = self._instruments(resumed.snapshots)
+        self._paper = Paper(instruments, clock, config.paper.fee_rate) if config.mode is Mode.PAPER else None
+        self._broker = self._paper or broker
+        outbox = Outbox()
+        self._outbox = outbox
+        midnight_ms = calendar.midnight_ms(session.day)
+        self.states = {
+            symbol: SymbolState(
+                resumed.snapshots.get(symbol, Snapshot(symbol)),
+                self._rules(symbol, instrument),
+                outbox,
+                clock,
+                bar_origin_ms=midnight_ms,
+                on_defect=self._defect,
+            )
+            for symbol, instrument in instruments.items()
+        }
+        window_s = self._broker.capabilities.settle_window_s
+        self._reports = Reports(self.states, clock, window_s)
+        self.switchboard = Switchboard(self.states, clock, log, lambda work: log.story(work, story.lines(work)), self._reports)
+        self.risk = RiskBudget(
+            self.states, config.risk.max_open_positions, config.risk.signal_slots, config.risk.max_daily_loss
+        )
+        desk = Desk(self._broker, journal, self.states, outbox, self._reports, clock, self.switchboard, self.risk.deny)
+        limits = Limits(age_ms=config.feed.max_age_ms, jump=config.feed.max_jump)
+        self.feed = Feed(dialect, self._sinks(), self.switchboard, clock, limits)
+        heart = Heart(self.states, clock, session, self.switchboard, self.feed)
+        interval_s = max(config.polling.interval_ms / 1000 / clock.speed, 0.25)
+        self.poller = Poller(
+            self._broker, self.states, self._reports, clock, self.switchboard, interval_s, lambda: self._without_ticks()
+        )
+        self.switchboard.feed, self.switchboard.poller = self.feed, self.poller
+        self._crew = Crew(self.feed, self.poller, heart, desk, outbox, min(DESKS, len(self.states) + 1), self.switchboard)
+
+    # -- building --------------------------------------------------------------------------------------------------------
+
+    def _instruments(self, left_behind: Mapping[str, Snapshot]) -> dict[str, Instrument]:
+        """The grid of every symbol that may trade today or that an interrupted session holds, from the venue."""
+        wanted = {row.symbol for row in self.planned if row.why_not is None}
+        wanted |= {symbol for symbol, snapshot in left_behind.items() if not ending.settled(snapshot)}
+        found: dict[str, Instrument] = {}
+        for symbol in sorted(wanted):
+            try:
+                found[symbol] = self._broker.instrument(symbol)
+            except Refused as error:
+                self._log.warning(f"{symbol}: the venue does not know it: {error}")
+                self.planned = [_without(row, symbol, f"unknown to the venue: {error}") for row in self.planned]
+        return found
+
+    def _rules(self, symbol: str, instrument: Instrument) -> Rules:
+        can_replace = self._broker.capabilities.replace
+        for row in self.planned:
+            if row.symbol == symbol and row.why_not is None:
+                return make_rules(self.config, row, instrument, self.session, STRATEGIES, can_replace=can_replace)
+        self._log.warning(f"{symbol}: left by an interrupted session, not for today: protected, closed at the cutoff")
+        return guard_rules(self.config, symbol, instrument.lot_size, instrument, self.session, can_replace)
+
+    def _sinks(self) -> dict[str, Callable[[Decimal, int], object]]:
+        if self._paper is None:
+            return {symbol: state.tick for symbol, state in self.states.items()}
+        return {symbol: self._paper_sink(symbol) for symbol in self.states}
+
+    def _paper_sink(self, symbol: str) -> Callable[[Decimal, int], object]:
+        """Paper: the engine sees each live price first, then the symbol, then what the engine made of it."""
+        paper, state = self._paper, self.states[symbol]
+        assert paper is not None
+
+        def sink(price: Decimal, at_ms: int) -> None:
+            rows = paper.tick(symbol, price, at_ms)
+            state.tick(price, at_ms)
+            for row in rows:
+                if isinstance(row, FillRow):
+                    self._reports.fill(row, "stream")
+                else:
+                    self._reports.order_update(row, self._clock.monotonic_ms(), "stream")
+
+        return sink
+
+    def _without_ticks(self) -> list[str]:
+        """Symbols whose price the poller must ask for: nothing heard of them for the age limit."""
+        limit_ms = self.config.feed.max_age_ms
+        return [symbol for symbol in self.states if (last := self.feed.last(symbol)) is None or last[2] > limit_ms]
+
+    def _defect(self, symbol: str, error: Exception) -> None:
+        self.switchboard.defect(f"a decision on {symbol}", error)
+
+    # -- the session -----------------------------------------------------------------------------------------------------
+
+    def recover(self, resumed: Resumed) -> bool:
+        """Nothing is believed until the venue has been asked; then protect, then trade. False when stopped meanwhile."""
+        self.switchboard.block("recovery", "recovering")
+        if resumed.was is not None:
+            self._log.info(f"this session was begun before ({resumed.was}): asking the venue about everything it left")
+            for state in self.states.values():
+                state.apply(Restarted(mono_ms=self._clock.monotonic_ms(), now_ms=self._clock.now_ms()))
+            self.switchboard.block("recovery", "recovering")
+        self._crew.start_desks()
+        tries = iter([*RECOVERY_TRIES_S, *[RECOVERY_TRIES_S[-1]] * 1_000_000])
+        while not self.poller.sweep(source="recovery" if resumed.was is not None else "poll"):
+            if self._clock.wait(self.stopping, next(tries)):
+                return False
+        self._compare_hours()
+        self.switchboard.unblock("recovery")
+        self._crew.start()
+        return True
+
+    def _compare_hours(self) -> None:
+        try:
+            hours = self._broker.session_hours(self.session.day)
+        except BrokerError as error:
+            self._log.warning(f"the venue's hours could not be read: {error}")
+            return
+        if hours is not None and (differ := hours_differ(self.session, hours.open_ms, hours.close_ms)):
+            self.switchboard.alarm(f"{differ}: no entries today")
+            self.switchboard.block("hours", "our session hours and the venue's differ")
+
+    def trade(self) -> None:
+        """Watch until everything is done, the session has ended, or somebody asks to stop."""
+        said_ms = self._clock.monotonic_ms()
+        while not self._done():
+            if self._clock.wait(self.stopping, WATCH_S) or (request := ending.take_stop_request(self.config.data_dir)):
+                self._stop(self.stop_request or request)
+                return
+            mono_ms = self._clock.monotonic_ms()
+            self._crew.check(mono_ms)
+            self._publish()
+            if mono_ms - said_ms >= SAY_ALIVE_MS:
+                said_ms = mono_ms
+                self._log.info(self._alive())
+
+    def _done(self) -> bool:
+        """Flat with nothing resting after the cutoff; or long past the close, whatever is left."""
+        now_ms = self._clock.now_ms()
+        flat = all(ending.settled(state.snapshot) for state in self.states.values()) and self._outbox.idle
+        if flat and now_ms >= self.session.cutoff_ms:
+            return True
+        return now_ms >= self.session.close_ms + CLOSE_PATIENCE_MS * self._clock.speed
+
+    def _stop(self, request: StopRequest | None) -> None:
+        """Default: entries go, stops stay. Whatever is asked for, it ends in bounded time."""
+        kind = request.kind if request else StopKind.PROTECT
+        self._log.info(f"stopping ({kind}), asked by {request.who if request else 'nobody'}")
+        if kind is StopKind.KEEP:
+            return
+        now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
+        for state in self.states.values():
+            state.apply(EntriesOff(source=STOPPING, reason="stopping", **now))
+            if kind is StopKind.FLATTEN:
+                state.apply(FlattenAsked(reason="flatten", **now))
+        enough = ending.settled if kind is StopKind.FLATTEN else ending.entries_gone
+        patience_ms = FLATTEN_PATIENCE_MS if kind is StopKind.FLATTEN else STOP_PATIENCE_MS
+        until_ms = self._clock.monotonic_ms() + patience_ms
+        never = threading.Event()
+        while self._clock.monotonic_ms() < until_ms:
+            if self._outbox.idle and all(enough(state.snapshot) for state in self.states.values()):
+                return
+            self._clock.wait(never, 0.05)
+
+    def end(self) -> int:
+        """Stop every thread, close the journal's session, and say how it ended."""
+        stuck = self._crew.stop()
+        if stuck:
+            self._log.alarm(f"threads that did not end in time: {', '.join(stuck)}")
+        snapshots = [state.snapshot for state in self.states.values()]
+        code = ending.exit_code(snapshots, self.switchboard.defects)
+        for line in ending.describe_open(snapshots):
+            self._log.warning(line)
+        try:
+            self._journal.finish(code)
+        except JournalError as error:
+            self._log.alarm(f"journal: {error}")
+        self._broker.close()
+        return code
+
+    # -- for people ------------------------------------------------------------------------------------------------------
+
+    def _alive(self) -> str:
+        counts = self.feed.counts()
+        phases: dict[str, int] = {}
+        for state in self.states.values():
+            phases[state.snapshot.phase.value] = phases.get(state.snapshot.phase.value, 0) + 1
+        words = ", ".join(f"{count} {phase}" for phase, count in sorted(phases.items()))
+        return f"alive: {words}; {counts.get('ticks', 0)} ticks, profit {self.risk.profit()}"
+
+    def faults(self) -> dict[str, int]:
+        """What went wrong today, by kind, for the report."""
+        counted = {name: count for name, count in self.feed.counts().items() if name != "ticks" and count}
+        return counted | {"alarms": self.switchboard.faults, "defects": self.switchboard.defects}
+
+    def _publish(self, doing: str = "trading") -> None:
+        """data/status.json, for `status` in another terminal."""
+        prices = {symbol: LivePrice(last[0], last[2]) for symbol in self.states if (last := self.feed.last(symbol))}
+        live = LiveStatus(
+            pid=os.getpid(),
+            session=str(self.session.day),
+            mode=str(self.config.mode),
+            wall_ms=SystemClock().now_ms(),
+            now_ms=self._clock.now_ms(),
+            doing=doing,
+            threads=self._crew.threads(),
+            feed=self.feed.counts(),
+            prices=prices,
+            max_entries={symbol: state.rules.max_entries for symbol, state in self.states.items()},
+        )
+        write_live(live_path(self.config.data_dir), live, SystemClock())
+
+
+def _without(row: Planned, symbol: str, why_not: str) -> Planned:
+    return msgspec.structs.replace(row, why_not=why_not) if row.symbol == symbol and row.why_not is None else row
+
+
+# -- run ---------------------------------------------------------------------------------------------------------------------
+
+
+def run(options: RunOptions) -> int:
+    """The `run` command: the exit code of one session. Failure carries the code and the words of what stopped the start."""
+    config = options.config
+    _arm(options)
+    with ExitStack() as held:
+        held.enter_context(_only_instance(config))
+        calendar = calendar_of(config.session)
+        if config.mode is Mode.PRACTICE:
+            return _practice(options, calendar, held)
+        clock = SystemClock()
+        session = _session(calendar, clock.now_ms())
+        return _session_of(options, calendar, session, clock, _account(options), held)
+
+
+def _arm(options: RunOptions) -> None:
+    """Real money only with `mode: live`, `--live` and the keys."""
+    if options.live and options.config.mode is not Mode.LIVE:
+        raise Failure(ending.CONFIGURATION, f"--live was given, but the config says mode: {options.config.mode}")
+    if options.config.mode is Mode.LIVE and not options.live:
+        raise Failure(ending.CONFIGURATION, "the config says mode: live; to trade real money, say --live as well")
+    if options.tape and options.config.mode is not Mode.PRACTICE:
+        raise Failure(ending.CONFIGURATION, "--tape plays recorded prices: it needs mode: practice")
+    missing = missing_credentials(options.config, options.environ)
+    if missing:
+        raise Failure(ending.CREDENTIALS, f"not set in the environment or .env: {', '.join(missing)}")
+
+
+def _only_instance(config: Config) -> filelock.BaseFileLock:
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(config.data_dir / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise Failure(ending.OTHER_INSTANCE, f"another runner is using {config.data_dir}: stop it first") from None
+    return lock
+
+
+def _session(calendar: Calendar, now_ms: int) -> Session:
+    session = calendar.at(now_ms)
+    if isinstance(session, Closed):
+        raise Failure(ending.OK, f"no session on {session.day}: {session.reason}")
+    return session
+
+
+def _account(options: RunOptions) -> Account:
+    broker = options.config.broker
+    return Account(
+        broker=broker.name,
+        rest_url=broker.rest_url,
+        ws_url=broker.ws_url,
+        exchange=broker.exchange,
+        product=broker.product,
+        timezone=options.config.session.timezone,
+        timeout_s=broker.timeout_ms / 1000,
+        settle_window_s=broker.settle_window_ms / 1000,
+        keys=options.environ,
+        expect_mode={Mode.LIVE: "live", Mode.PRACTICE: "analyze"}.get(options.config.mode),  # type: ignore[arg-type]
+    )
+
+
+def _practice(options: RunOptions, calendar: Calendar, held: ExitStack) -> int:
+    """Our own venue on this machine, started for this session or found again after a kill."""
+    config = options.config
+    session = calendar.on(options.day or config.practice.day)
+    if isinstance(session, Closed):
+        raise Failure(ending.OK, f"no session on {session.day}: {session.reason}")
+    speed = options.speed or config.practice.speed
+    try:
+        venue, key, found = practice_venue(config, session, options.tape, speed)
+        clock = venue.start().scaled()
+    except (VenueError, TapeError) as error:
+        raise Failure(ending.CONFIGURATION, str(error)) from None
+    account = msgspec.structs.replace(
+        _account(options), broker="openalgo", rest_url=venue.rest_url, ws_url=venue.ws_url, keys={"OPENALGO_API_KEY": key}
+    )
+    code = _session_of(options, calendar, session, clock, account, held, venue, found)
+    if code == ending.OK:
+        venue.stop()
+        forget_venue(config)
+    return code
+
+
+def _session_of(
+    options: RunOptions,
+    calendar: Calendar,
+    session: Session,
+    clock: Clock,
+    account: Account,
+    held: ExitStack,
+    venue: PracticeVenue | None = None,
+    found: bool = False,
+) -> int:
+    config = options.config
+    symbols = [row.symbol for strategy in config.strategies for row in strategy.symbols]
+    log = start_log(
+        config.logging.dir,
+        session.day,
+        config.logging.level,
+        config.logging.format,
+        True,
+        clock,
+        calendar.zone,
+        [value for name, value in account.keys.items() if name in SECRET_NAMES],
+        symbols,
+    )
+    held.callback(log.close)
+    for line in describe(config):
+        log.info(line)
+    if venue is not None:
+        word = "found again" if found else "started"
+        log.info(f"practice venue of {session.day} {word}, {clock.speed:g} times as fast as life")
+        for complaint in venue.complaints():
+            log.warning(f"practice venue: {complaint}")
+    journal = _journal(config, clock)
+    held.callback(journal.close)
+    account_name = venue.account if venue is not None else f"{account.broker}:{account.exchange}:{account.product}"
+    key = f"{config.mode}:{account_name}:{session.day}"
+    resumed = journal.begin(key, mode=str(config.mode), account=account_name, day=str(session.day))
+    if resumed.repaired:
+        log.alarm(f"journal: {resumed.repaired}")
+    broker, dialect = _connect(account, clock)
+    _wait_for(broker, clock, log, any(not ending.settled(snapshot) for snapshot in resumed.snapshots.values()))
+    session_run = SessionRun(config, broker, dialect, clock, calendar, session, journal, resumed, log)
+    _on_signals(session_run)
+    if session_run.recover(resumed):
+        session_run.trade()
+    code = session_run.end()
+    path = _report(session_run, journal, calendar, code)
+    log.info(f"report {path}")
+    log.close(code)
+    written = report.read(path)
+    assert written is not None
+    say(report.summary(written, path, log.path))
+    return code
+
+
+def _wait_for(broker: Broker, clock: Clock, log: Log, held: bool) -> None:
+    """Until the venue answers and knows us. Without anything held there is an end to the patience; with it there is none."""
+    never, tries = threading.Event(), 0
+    while True:
+        try:
+            broker.check()
+            return
+        except Fatal as error:
+            raise Failure(ending.CREDENTIALS, f"the broker refuses us: {error}") from None
+        except BrokerError as error:
+            tries += 1
+            log.warning(f"the broker does not answer ({tries}): {error}")
+            if tries >= START_TRIES and not held:
+                raise Failure(ending.CONFIGURATION, f"the broker does not answer: {error}") from None
+        clock.wait(never, RECOVERY_TRIES_S[min(tries, len(RECOVERY_TRIES_S)) - 1])
+
+
+def _report(session_run: SessionRun, journal: Journal, calendar: Calendar, code: int) -> Path:
+    config, feed = session_run.config, session_run.feed
+    with journal.reader() as reader:
+        built = report.build(
+            reader=reader,
+            day=session_run.session.day,
+            zone=calendar.zone,
+            mode=str(config.mode),
+            exit_code=code,
+            facts=symbol_facts(session_run.planned, session_run.states),
+            ticks=feed.counts().get("ticks", 0),
+            faults=session_run.faults(),
+        )
+    return report.write(config.data_dir, built, SystemClock())
+
+
+def _journal(config: Config, clock: Clock) -> Journal:
+    try:
+        return Journal.open(config.journal.path, clock=clock)
+    except JournalNewer as error:
+        raise Failure(ending.CONFIGURATION, str(error)) from None
+    except JournalDamaged as error:
+        raise Failure(ending.HALTED, str(error)) from None
+    except JournalError as error:
+        raise Failure(ending.CONFIGURATION, f"journal: {error}") from None
+
+
+def _connect(account: Account, clock: Clock) -> tuple[Broker, Dialect]:
+    try:
+        return connect(account, clock)
+    except (UnknownVenue, ValueError) as error:
+        raise Failure(ending.CONFIGURATION, str(error)) from None
+
+
+def _on_signals(session_run: SessionRun) -> None:
+    """Handlers only set a flag; the main thread does the rest."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        session_run.stop_request = StopRequest(StopKind.PROTECT, signal.Signals(number).name)
+        session_run.stopping.set()
+
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # SIGBREAK is Ctrl+Break, on Windows only
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
+
+
+
+# -- command line ------------------------------------------------------------------------------------------------------------
+
+
+@cli.command("run")
+@with_config
+@click.option("--live", is_flag=True, help="Trade real money (with mode: live in the config and the keys in the environment).")
+@click.option("--tape", multiple=True, type=click.Path(path_type=Path, dir_okay=False), help="Recorded day to play (practice).")
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Session seconds in one real second (practice).")
+@click.argument("more_tape", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
+@click.pass_context
+def run_command(
+    ctx: click.Context, config_path: Path, live: bool, tape: tuple[Path, ...], speed: float | None, more_tape: tuple[Path, ...]
+) -> int:
+    """One trading session, from recovery to flat (the default command).
+
+    Example: live_runner.py run --tape SBIN_2021-04-06.csv.gz --speed 60
+    """
+    config, environ = read_config(ctx, config_path)
+    if more_tape and not tape:
+        raise click.UsageError(f"unexpected argument {more_tape[0]}")
+    return run(RunOptions(config, environ, live, (*tape, *more_tape), speed))
+
+
+def main() -> int:
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    return run_command_line(Program(STRATEGIES, STORIES))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

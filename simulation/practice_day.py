@@ -1,0 +1,116 @@
+"""The practice venue for a config: start one, or find again the one that a killed runner left behind.
+
+`data/practice.json` says where it listens. Finding it again is what makes kill -9 and start again work without any account.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from brokers.practice import PracticeSettings, PracticeSpec, PracticeVenue, attach_venue, start_venue
+from brokers.practice_market import PracticeSymbol
+from ops.config import Config
+from state.instrument import Instrument
+from state.session import Session
+
+LEAD_MS = 3_000  # session time before the open at which a practice day begins, times its speed
+
+
+class Found(msgspec.Struct, frozen=True):
+    """How to reach a running venue, and what it plays."""
+
+    rest_url: str
+    ws_url: str
+    api_key: str
+    plays: str
+
+
+def practice_venue(config: Config, session: Session, tape: Sequence[Path], speed: float) -> tuple[PracticeVenue, str, bool]:
+    """A venue playing this session, its key, and whether it was there before. VenueError when it cannot be started."""
+    note = config.data_dir / "practice.json"
+    plays = _plays(config, session, tape, speed)
+    old = _read(note)
+    if old is not None and old.plays == plays:
+        venue = attach_venue(old.rest_url, old.api_key)
+        if venue is not None:
+            return venue, old.api_key, True
+    key = secrets.token_hex(16)
+    venue = start_venue(_spec(config, session, tape, speed, key))
+    _write(note, Found(venue.rest_url, venue.ws_url, key, plays))
+    return venue, key, False
+
+
+def forget_venue(config: Config) -> None:
+    """The venue has been stopped."""
+    (config.data_dir / "practice.json").unlink(missing_ok=True)
+
+
+def _plays(config: Config, session: Session, tape: Sequence[Path], speed: float) -> str:
+    """Equal for two runs that want the same practice day."""
+    stories = sorted(config.practice.stories.items())
+    rows = [(row.symbol, str(row.qty), repr(row.setup)) for strategy in config.strategies for row in strategy.symbols]
+    return repr((session.day, session.open_ms, session.close_ms, speed, [str(path) for path in tape], stories, rows))
+
+
+def _spec(config: Config, session: Session, tape: Sequence[Path], speed: float, key: str) -> PracticeSpec:
+    symbols = {row.symbol: row for strategy in config.strategies for row in strategy.symbols}
+    instruments = [_instrument(config, symbol) for symbol in symbols]
+    market = [] if tape else [_market(config, strategy.params, row) for strategy in config.strategies for row in strategy.symbols]
+    return PracticeSpec(
+        account=f"practice-{secrets.token_hex(4)}",
+        api_key=key,
+        instruments=instruments,
+        session_start_ms=session.open_ms - int(LEAD_MS * speed),
+        open_ms=session.open_ms,
+        close_ms=session.close_ms,
+        speed=speed,
+        rest_port=config.practice.rest_port,
+        ws_port=config.practice.ws_port,
+        symbols=market,
+        tape=[str(path) for path in tape],
+        settings=PracticeSettings(product=config.broker.product, linger_s=config.practice.linger_ms / 1000),
+    )
+
+
+def _instrument(config: Config, symbol: str) -> Instrument:
+    grid = config.instrument(symbol)
+    return Instrument(symbol, config.broker.exchange, grid.tick_size, grid.lot_size)
+
+
+def _market(config: Config, params: Any, row: Any) -> PracticeSymbol:
+    """A setup as the made-up market needs it; a strategy without such prices gets a path around 100."""
+    grid = config.instrument(row.symbol)
+    entry = getattr(row.setup, "entry_price", Decimal(100))
+    return PracticeSymbol(
+        symbol=row.symbol,
+        entry_price=entry,
+        trigger_price=getattr(row.setup, "trigger_price", entry - grid.tick_size * 10),
+        tick_size=grid.tick_size,
+        qty=row.qty,
+        lot_size=grid.lot_size,
+        stop_ticks=getattr(params, "stop_ticks", 20),
+        story=config.practice.stories.get(row.symbol, ""),
+    )
+
+
+def _read(path: Path) -> Found | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Found)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write(path: Path, found: Found) -> None:
+    """For its owner only: it holds the venue's key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waiting = path.with_suffix(".new")
+    with open(os.open(waiting, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(found))
+    os.replace(waiting, path)
