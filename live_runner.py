@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from types import FrameType
@@ -31,10 +33,10 @@ from brokers.practice import PracticeVenue, VenueError
 from brokers.practice_market import STORIES
 from brokers.reports import Reports
 from brokers.switchboard import Switchboard
-from brokers.tape import TapeError
+from brokers.tape import TapeError, read_tape
 from brokers.venues import Account, UnknownVenue, connect
 from ops import ending, report, story
-from ops.cli import Program, cli, read_config, run_command_line, with_config
+from ops.cli import Program, cli, read_config, read_duration, run_command_line, with_config, with_json
 from ops.config import Config, Mode, calendar_of, describe, missing_credentials
 from ops.config_types import CREDENTIALS
 from ops.ending import StopKind, StopRequest
@@ -42,20 +44,23 @@ from ops.facts import LivePrice, LiveStatus, live_path, write_live
 from ops.log import Log, start_log
 from ops.options import Failure, RunOptions, say
 from ops.plan import Planned, guard_rules, make_rules, plan_day, symbol_facts
+from ops.report_text import summary
 from simulation.practice_day import forget_venue, practice_venue
+from simulation.replay import ClosedDay, replay
 from state.clock import Clock, SystemClock
 from state.events import EntriesOff, FlattenAsked, Restarted
 from state.instrument import Instrument
 from state.journal import Journal, JournalDamaged, JournalError, JournalNewer, Resumed
 from state.risk import RiskBudget
 from state.rules import STOPPING, Rules
-from state.session import Calendar, Closed, Session, hours_differ
+from state.session import Calendar, CalendarError, Closed, Session, hours_differ
 from state.snapshot import Snapshot
 from state.symbol_state import SymbolState
 from strategies import STRATEGIES
 
 WATCH_S = 0.5
 START_TRIES = 6
+REST_UNTIL_CUTOFF_MS = 7 * 86_400_000
 SECRET_NAMES = frozenset(name for names in CREDENTIALS.values() for name in names)
 SAY_ALIVE_MS = 60_000
 STOP_PATIENCE_MS = 10_000
@@ -363,7 +368,7 @@ def _account(options: RunOptions) -> Account:
 def _practice(options: RunOptions, calendar: Calendar, held: ExitStack) -> int:
     """Our own venue on this machine, started for this session or found again after a kill."""
     config = options.config
-    session = calendar.on(options.day or config.practice.day)
+    session = calendar.on(_day_on(options.tape, config, calendar) if options.tape else config.practice.day)
     if isinstance(session, Closed):
         raise Failure(ending.OK, f"no session on {session.day}: {session.reason}")
     speed = options.speed or config.practice.speed
@@ -380,6 +385,19 @@ def _practice(options: RunOptions, calendar: Calendar, held: ExitStack) -> int:
         venue.stop()
         forget_venue(config)
     return code
+
+
+def _day_on(tape: tuple[Path, ...], config: Config, calendar: Calendar) -> date:
+    """The one day that a tape of configured symbols holds."""
+    symbols = {row.symbol for strategy in config.strategies for row in strategy.symbols}
+    try:
+        days = {calendar.at(tick.at_ms).day for tick in read_tape(tape, symbols)}
+    except TapeError as error:
+        raise Failure(ending.CONFIGURATION, str(error)) from None
+    if len(days) != 1:
+        held = f"{len(days)} days: {', '.join(map(str, sorted(days)))}" if days else "no price of a configured symbol"
+        raise Failure(ending.CONFIGURATION, f"a session plays one day, the tape holds {held} (replay takes several)")
+    return days.pop()
 
 
 def _session_of(
@@ -432,7 +450,7 @@ def _session_of(
     log.close(code)
     written = report.read(path)
     assert written is not None
-    say(report.summary(written, path, log.path))
+    say(summary(written, path, log.path))
     return code
 
 
@@ -521,6 +539,46 @@ def run_command(
     if more_tape and not tape:
         raise click.UsageError(f"unexpected argument {more_tape[0]}")
     return run(RunOptions(config, environ, live, (*tape, *more_tape), speed))
+
+
+@cli.command("replay")
+@with_config
+@with_json
+@click.option("--tape", multiple=True, required=True, type=click.Path(path_type=Path, dir_okay=False), help="Recorded day.")
+@click.option("--entry-timeout", callback=read_duration, help="Cancel entries that rest so long, e.g. 15m; else at the cutoff.")
+@click.argument("more_tape", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
+@click.pass_context
+def replay_command(
+    ctx: click.Context,
+    config_path: Path,
+    as_json: bool,
+    tape: tuple[Path, ...],
+    entry_timeout: int | None,
+    more_tape: tuple[Path, ...],
+) -> int:
+    """Recorded days through the same strategies, machine, desk and journal, in virtual time.
+
+    Follows the conventions of recorded cases: an entry rests until the cutoff, whatever orders.entry_timeout says for `run`.
+
+    Example: live_runner.py replay --tape SBIN_2021-04-06.csv.gz --json
+    """
+    config, _ = read_config(ctx, config_path)
+    timeout_ms = REST_UNTIL_CUTOFF_MS if entry_timeout is None else entry_timeout
+    days: list[object] = []
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for day in replay(config, (*tape, *more_tape), timeout_ms, Path(folder)):
+                if isinstance(day, ClosedDay):
+                    say(f"{day.closed.day}: no session ({day.closed.reason}), {day.ticks} ticks not used", error=True)
+                    continue
+                days.append(day)
+                if not as_json:
+                    say(summary(day))
+    except (TapeError, CalendarError) as error:
+        raise Failure(ending.CONFIGURATION, str(error)) from None
+    if as_json:
+        say(msgspec.json.format(msgspec.json.encode(days), indent=1).decode())
+    return ending.OK
 
 
 def main() -> int:

@@ -1,8 +1,8 @@
 """A venue that only shouts: OpenAlgo market data over a real loopback WebSocket, as fast as the socket takes it.
 
-A process of its own (`python bench/frames.py`): prints its port, then serves until its standard input closes. A client says in the
-path how many symbols and frames it wants; it logs in and subscribes as at the real venue, and after the order subscription has been
-answered comes the flood, encoded beforehand, ended by a close. Prices are recorded ones where the tapes are at hand.
+A process of its own (`python bench/frames.py`): prints its port, then serves until its standard input closes. A client says in
+the path how many symbols and frames it wants; it logs in and subscribes as at the real venue, and after the order subscription
+has been answered comes the flood, encoded beforehand, ended by a close. Prices are recorded ones where the tapes are at hand.
 """
 
 from __future__ import annotations

@@ -16,15 +16,12 @@ from brokers.reports import Reports
 from state.clock import Clock
 from state.commands import Alarm, Cancel, Command, Query, Replace, Submit
 from state.events import Accepted, Acknowledged, Act, Event, NotSent, WasRefused, WentUnanswered
+from state.journal import JournalFailed
 from state.machine import why_not_carry_out
 from state.orders import Order, Purpose
 from state.symbol_state import SymbolState, Work
 
 STALE_ENTRY_MS = 10_000  # an entry that waited longer for a desk was decided on a price that is history
-
-
-class JournalFailed(Exception):
-    """Raised by `Recorder.commit_many`: nothing of it was written, and it may be tried again."""
 
 
 class Recorder(Protocol):

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from brokers.backoff import Backoff
 from brokers.base import OrderRow
-from brokers.channel import Cause, FeedListener, Limits, Sink, Subscriptions, names
+from brokers.channel import NEVER_MS, Cause, FeedListener, Limits, Sink, Subscriptions, names
 from brokers.dialect import (
     Dialect,
     LoggedIn,
@@ -39,7 +39,7 @@ from state.clock import Clock
 
 
 class _Connection:
-    """What is known of one connection. `base_ms`, `base_seen` and `login_again` are written by the checking thread."""
+    """What is known of one connection. Only the tick thread writes here, except that the checking thread sets `login_again`."""
 
     def __init__(self, wire: Wire, subscriptions: Subscriptions, seen: int, now_ms: int) -> None:
         self.wire = wire
@@ -52,8 +52,6 @@ class _Connection:
         self.orders_due_ms = 0
         self.ready_ms: int | None = None  # when the listener was told
         self.first_seen = seen
-        self.base_ms: int | None = None  # since when ticks are to be expected: ready, and the market open
-        self.base_seen = seen
         self.login_again: str | None = None
 
 
@@ -87,7 +85,10 @@ class Feed:
         self._number = 0
         self._connection: _Connection | None = None
         self._readied = 0
-        self._silent_logins = 0
+        self._silent_logins = 0  # this and the next three are the checking thread's
+        self._open = True  # for all we know, since before we came
+        self._opened_ms = NEVER_MS
+        self._opened_seen = 0  # ticks before the open say nothing about the session's
         self._meanings: dict[type, Callable[[Any], object]] = {
             Tick: self._path.tick,
             Several: self._several,
@@ -146,19 +147,18 @@ class Feed:
 
         A stale symbol has its entries off until its next tick; the alarm is given once per symbol and connection. Nothing
         happens in a closed market. A connection without any tick since the open is made anew, a few times (FEE-10)."""
+        if market_open and not self._open:
+            self._opened_ms, self._opened_seen = now_mono_ms, self._path.seen()
+        self._open = market_open
         connection = self._connection
-        if connection is None or connection.ready_ms is None:
+        if not market_open or connection is None or connection.ready_ms is None:
             return []
-        if not market_open:
-            connection.base_ms = None
-            return []
-        if connection.base_ms is None:
-            connection.base_ms, connection.base_seen = max(now_mono_ms, connection.ready_ms), self._path.seen()
-        if self._path.seen() > connection.base_seen:
+        base_ms = max(self._opened_ms, connection.ready_ms)
+        if self._path.seen() > max(self._opened_seen, connection.first_seen):
             self._silent_logins = 0
-        elif now_mono_ms - connection.base_ms >= self._limits.first_tick_ms:
+        elif now_mono_ms - base_ms >= self._limits.first_tick_ms:
             self._log_in_again(connection)
-        return self._path.newly_stale(connection.base_ms, now_mono_ms)
+        return self._path.newly_stale(base_ms, now_mono_ms)
 
     def _log_in_again(self, connection: _Connection) -> None:
         if connection.login_again is None and self._silent_logins < self._limits.silent_logins:
@@ -316,7 +316,7 @@ class Feed:
         silent_ms = now_ms - connection.heard_ms
         if silent_ms >= self._limits.ping_ms + self._limits.pong_ms:
             raise WireClosed(f"nothing heard for {silent_ms // 1000} s, not even an answer to a ping")
-        if silent_ms >= self._limits.ping_ms and connection.pinged_ms < connection.heard_ms:
+        if silent_ms >= self._limits.ping_ms and connection.pinged_ms <= connection.heard_ms:
             connection.pinged_ms = now_ms
             connection.wire.ping()
 

@@ -17,6 +17,7 @@ import msgspec
 
 from ops import ending, facts, facts_text
 from ops.config import Config, ConfigErrors, calendar_of, environment, load
+from ops.config_fields import duration
 from ops.ending import StopKind, StopRequest
 from ops.options import Failure, say
 from state.clock import SystemClock
@@ -50,9 +51,22 @@ def cli() -> None:
 
 
 with_config = click.option(
-    "--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), default=CONFIG, show_default=True, help="Settings."
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=CONFIG,
+    show_default=True,
+    help="Settings.",
 )
 with_json = click.option("--json", "as_json", is_flag=True, help="Facts as JSON instead of tables.")
+
+
+def read_duration(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Milliseconds of an option like 15m."""
+    try:
+        return None if value is None else duration()(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def read_config(ctx: click.Context, path: Path) -> tuple[Config, dict[str, str]]:

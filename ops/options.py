@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -28,7 +27,6 @@ class RunOptions(msgspec.Struct, frozen=True):
     live: bool = False
     tape: tuple[Path, ...] = ()
     speed: float | None = None
-    day: date | None = None
 
 
 def say(text: str, error: bool = False) -> None:

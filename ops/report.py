@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, tzinfo
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -104,10 +105,12 @@ class StopLevel(msgspec.Struct, frozen=True):
 
 
 class StopPath(msgspec.Struct, frozen=True):
-    """`levels`: what the venue showed. `first`: per trip, the level that was asked for first."""
+    """`levels`: what the venue showed. `first`: per trip, the level that was asked for first. `reasons`: per exit order, what
+    it was decided for (the order itself keeps the last reason for asking anything, a cancel for instance)."""
 
     levels: tuple[StopLevel, ...] = ()
     first: Mapping[str, Decimal] = {}
+    reasons: Mapping[str, str] = {}
 
     def of(self, trip: str) -> list[StopLevel]:
         return [level for level in self.levels if level.trip == trip]
@@ -241,7 +244,7 @@ def exit_reason(trade: Trade, records: Mapping[str, OrderRecord], path: StopPath
     order = record.order
     if order.purpose is Purpose.STOP:
         return "stop" if order.trigger_price == path.first.get(trade.entry_order, order.trigger_price) else "trail"
-    return "target" if order.purpose is Purpose.TARGET else order.reason
+    return "target" if order.purpose is Purpose.TARGET else path.reasons.get(order.client_id, order.reason)
 
 
 def stop_paths(records: Iterable[Record]) -> dict[str, StopPath]:
@@ -253,28 +256,37 @@ def stop_paths(records: Iterable[Record]) -> dict[str, StopPath]:
 
 
 def stop_path(records: Iterable[Record]) -> StopPath:
-    """Where the stop of one symbol has been, read from its records in their order."""
+    """Where the stop of one symbol has been, and why it was closed out, read from its records in their order."""
     levels: list[StopLevel] = []
     first: dict[str, Decimal] = {}
-    trip, stop = "", dict[str, object]()
+    reasons: dict[str, str] = {}
+    trip, stop = "", dict[str, Any]()
     for record in records:
         change = record.change
-        if "trip" in change:
-            trip = _spelled(change["trip"], record)
-        if "stop" not in change:
-            continue
-        news = change["stop"]
-        stop = {} if news is None else dict(news) if "client_id" in news else stop | news
-        if "client_id" in (news or {}):
-            stop["client_id"] = _spelled(stop["client_id"], record)
-        trigger = stop.get("trigger_price")
-        if trigger is None or not trip:
-            continue
-        price = Decimal(str(trigger))
-        first.setdefault(trip, price)
-        if stop.get("verified") and not (levels and levels[-1].trip == trip and levels[-1].price == price):
-            levels.append(StopLevel(trip, str(stop["client_id"]), record.now_ms, price))
-    return StopPath(tuple(levels), first)
+        trip = _spelled(change["trip"], record) if "trip" in change else trip
+        exit = change.get("exit") or {}
+        if "client_id" in exit:
+            reasons[_spelled(exit["client_id"], record)] = str(exit.get("reason", ""))
+        if "stop" in change:
+            stop = _follow(stop, change["stop"], record)
+            _note(stop, trip, record.now_ms, levels, first)
+    return StopPath(tuple(levels), first, reasons)
+
+
+def _follow(stop: dict[str, Any], news: dict[str, Any] | None, record: Record) -> dict[str, Any]:
+    """The stop order after this record: gone, a new one, or changed in part."""
+    if news is None:
+        return {}
+    return news | {"client_id": _spelled(news["client_id"], record)} if "client_id" in news else stop | news
+
+
+def _note(stop: dict[str, Any], trip: str, at_ms: int, levels: list[StopLevel], first: dict[str, Decimal]) -> None:
+    if not trip or stop.get("trigger_price") is None:
+        return
+    price = Decimal(str(stop["trigger_price"]))
+    first.setdefault(trip, price)
+    if stop.get("verified") and not (levels and (levels[-1].trip, levels[-1].price) == (trip, price)):
+        levels.append(StopLevel(trip, stop["client_id"], at_ms, price))
 
 
 def _spelled(value: object, record: Record) -> str:

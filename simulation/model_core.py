@@ -189,8 +189,12 @@ class Machine:
         return answer
 
     def _decide(self, before: Any, level: int, key: Key) -> Decision:
-        after, commands = self.core.machine.decide(before, self.event(level, key), self.rules)
-        again, more = self.core.machine.decide(after, self.event(level, ("beat",)), self.rules)
+        try:
+            after, commands = self.core.machine.decide(before, self.event(level, key), self.rules)
+            again, more = self.core.machine.decide(after, self.event(level, ("beat",)), self.rules)
+        except Exception as error:  # whatever it is: a machine must not raise
+            self.faults.append(f"{key} raised {error!r}")
+            return Decision(self.number(before), (), frozenset())
         if self._normal(again) != self._normal(after) or self._asks(more):
             self.faults.append(f"settling twice differs after {key}: {[type(c).__name__ for c in more]}")
         touched = {order.client_id for order in after.live_orders() if order.changed_ms > NOW}

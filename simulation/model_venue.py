@@ -101,7 +101,7 @@ class Setting(NamedTuple):
     book: Rulebook = Rulebook()
     levels: int = 1
     client_ids: bool = False
-    silent_rows: bool = False  # working rows say nothing of fills: only trade rows do (OpenAlgo live)
+    silent_rows: bool = False  # working and complete rows say nothing of fills: only trade rows do (OpenAlgo live)
     positions: bool = False
     late_amends: bool = False  # an unanswered amend may still arrive after the next one; the stop may then step back once
     faults: tuple[tuple[str, int], ...] = ()
@@ -210,6 +210,8 @@ class World:
             raise Broken(f"I3 {command.client_id} is sent a second time")
         if command.purpose == ENTRY and self._cutoff is not None and state.level >= self._cutoff:
             raise Broken("I8 an entry leaves after the cutoff")
+        if command.purpose == ENTRY and command.client_id != self.machine.snapshots[state.snapshot].trip:
+            raise Broken(f"I3 {command.client_id} leaves under an id that was never granted")
         self._check_committed(state, command)
 
     def _check_committed(self, state: State, command: Cmd) -> None:
@@ -361,7 +363,7 @@ class World:
     def _row(self, order: VenueOrder) -> Key:
         filled: int | None = order.filled
         average = _fill_price(self.setting.book, order) if filled else None
-        if self.setting.silent_rows and order.state == "WORKING":
+        if self.setting.silent_rows and order.state in ("WORKING", "FILLED"):
             filled = average = None
         return order.venue_id, order.sign, order.type, order.qty, order.trigger, order.state, filled, average
 

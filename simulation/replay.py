@@ -6,9 +6,10 @@ clock (bars, cutoff), then the venue matches the tick, then the runner sees the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from itertools import groupby
+from pathlib import Path
 
 import msgspec
 
@@ -16,14 +17,17 @@ from brokers.base import Broker, FillRow, OrderRow
 from brokers.desk import Desk, DeskListener, Outbox, Recorder
 from brokers.paper import Paper
 from brokers.reports import Reports
-from brokers.tape import TapeTick
+from brokers.tape import TapeTick, read_tape
 from ops.config import Config, calendar_of
-from ops.plan import Planned, make_rules, plan_day
+from ops.ending import exit_code
+from ops.plan import Planned, make_rules, plan_day, symbol_facts
+from ops.report import Report, build
 from state.clock import VirtualClock
 from state.instrument import Instrument
+from state.journal import Journal, JournalFailed
 from state.session import Calendar, Closed, Session
 from state.snapshot import Snapshot
-from state.symbol_state import SymbolState
+from state.symbol_state import SymbolState, Work
 from strategies import STRATEGIES
 
 HEARTBEAT_MS = 5_000
@@ -59,12 +63,13 @@ class Replay:
         config: Config,
         calendar: Calendar,
         session: Session,
+        clock: VirtualClock,
         recorder: Recorder,
         listener: DeskListener,
         entry_timeout_ms: int,
     ) -> None:
         self.session = session
-        self.clock = VirtualClock(session.open_ms)
+        self.clock = clock
         self.planned = plan_day(config, calendar, session.day)
         chosen = {row.symbol: row for row in self.planned if row.why_not is None}
         instruments = {symbol: _instrument(config, symbol) for symbol in chosen}
@@ -132,3 +137,47 @@ class Replay:
 def _instrument(config: Config, symbol: str) -> Instrument:
     grid = config.instrument(symbol)
     return Instrument(symbol, config.broker.exchange, grid.tick_size, grid.lot_size)
+
+
+def replay(config: Config, paths: Sequence[Path], entry_timeout_ms: int, journal_dir: Path) -> Iterator[Report | ClosedDay]:
+    """Each session day of the tape in turn: its report, or why there was none. TapeError for a file that is no tape."""
+    calendar = calendar_of(config.session)
+    symbols = {row.symbol for strategy in config.strategies for row in strategy.symbols}
+    tape = read_tape(paths, symbols)
+    for day, ticks in days_of(config, tape):
+        session = calendar.on(day)
+        if isinstance(session, Closed):
+            yield ClosedDay(session, sum(1 for _ in ticks))
+            continue
+        clock = VirtualClock(session.open_ms)
+        with Journal.open(journal_dir / f"{day}.db", clock=clock, wall=clock) as journal:
+            journal.begin(f"replay:{day}", mode="replay", account="tape", day=str(day))
+            done = Replay(config, calendar, session, clock, journal, Quiet(), entry_timeout_ms).run(ticks)
+            code = exit_code([state.snapshot for state in done.states.values()], 0)
+            journal.finish(code)
+            with journal.reader() as reader:
+                yield build(
+                    reader=reader,
+                    day=day,
+                    zone=calendar.zone,
+                    mode="replay",
+                    exit_code=code,
+                    facts=symbol_facts(done.planned, done.states),
+                    ticks=done.ticks,
+                    faults={},
+                )
+
+
+class Quiet:
+    """A DeskListener for replays: nobody is watching, and what would be an alarm in a session ends the replay."""
+
+    def carried_out(self, work: Work) -> None: ...
+
+    def fatal(self, reason: str) -> None:
+        raise RuntimeError(reason)
+
+    def defect(self, where: str, error: BaseException) -> None:
+        raise error
+
+    def journal(self, failed: str | None) -> None:
+        raise JournalFailed(failed or "")

@@ -15,7 +15,9 @@ from typing import Annotated
 
 import msgspec
 
+from state.instrument import Instrument
 from state.orders import OrderType, Side
+from state.session import Session
 from state.strategy import Bar, Enter, MoveStop, Pass, Strategy, View, Wish
 
 EVER = Decimal("Infinity")
@@ -39,9 +41,10 @@ class EightyTwenty(Strategy):
         trigger_price: Decimal
         setup_date: date
 
-    @property
-    def bar_ms(self) -> int:  # type: ignore[override]
-        return self.params.trail_bar_ms
+    def __init__(self, params: Params, setup: Setup, instrument: Instrument, session: Session) -> None:
+        super().__init__(params, setup, instrument, session)
+        self.bar_ms = params.trail_bar_ms
+        self._window_end_ms = session.open_ms + params.trigger_window_ms
 
     def on_tick(self, view: View, price: Decimal) -> Wish:
         trigger, entry = self.setup.trigger_price, self.setup.entry_price
@@ -65,7 +68,3 @@ class EightyTwenty(Strategy):
         if not view.flat or view.now_ms >= self._window_end_ms and (view.entries_used or "only after" in view.why):
             return NOTHING, EVER
         return self.setup.trigger_price, EVER
-
-    @property
-    def _window_end_ms(self) -> int:
-        return self.session.open_ms + self.params.trigger_window_ms

@@ -14,7 +14,7 @@ from brokers.poller import Poller
 from brokers.reports import Reports
 from state.clock import VirtualClock
 from state.commands import Alarm
-from state.events import Restarted
+from state.events import FlattenAsked, Restarted
 from state.instrument import Instrument
 from state.ledger import Fill, Trade, trades
 from state.orders import Side
@@ -139,6 +139,11 @@ class Story:
             state.apply(Restarted(mono_ms=self.clock.monotonic_ms(), now_ms=self.clock.now_ms()))
         self.desk.drain()
         self.poll()
+
+    def flatten(self, reason: str) -> None:
+        for state in self.states.values():
+            state.apply(FlattenAsked(reason=reason, mono_ms=self.clock.monotonic_ms(), now_ms=self.clock.now_ms()))
+        self.desk.drain()
 
     def hold(self) -> None:
         """In position at the entry price, with the stop working and read back."""

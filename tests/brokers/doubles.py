@@ -179,8 +179,17 @@ class Venue:
     def arrive(self, order: Order) -> str:
         """An order whose answer was lost reaches the book after all; or a stranger's order does."""
         with self._lock:
+            venue_id = self.engine.submit(order, self._clock.now_ms())
             self.submitted.append(order)
-            return self.engine.submit(order, self._clock.now_ms())
+            return venue_id
+
+    def end(self, venue_id: str, state: Reported) -> OrderRow:
+        """The venue ends an order by itself: a rejection, an expiry, a cancel by the exchange."""
+        with self._lock:
+            self.engine._close(self.engine._entries[venue_id], state)
+            row = self.engine.order(venue_id)
+        assert row is not None
+        return self._as_shown(row)
 
     # -- Broker ----------------------------------------------------------------------------------------------------------
 

@@ -113,7 +113,7 @@ def test_the_jump_is_measured_from_the_last_price_however_far_it_has_crept() -> 
     gate = PriceGate(D(100))
     creep = [(str(100 + step), step) for step in range(1, 200)]
 
-    assert judged(gate, *creep, ("239.99", 200), ("359", 201)) == [None] * 199 + [Refusal.HELD, Refusal.HELD]
+    assert judged(gate, *creep, ("239.19", 200), ("359", 201)) == [None] * 199 + [Refusal.HELD, Refusal.HELD]
     assert judged(gate, ("299", 202), ("250", 203)) == [None, None]
 
 

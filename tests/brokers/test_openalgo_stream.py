@@ -104,6 +104,11 @@ def test_a_price_becomes_exactly_the_decimal_that_was_written(written: str, pric
     assert stream.receive(tick_frame(written)) == Tick("SBIN", D(price), AT_MS)
 
 
+def test_a_symbol_that_is_not_utf_8_is_noise() -> None:
+    """FEE-08"""
+    assert stream.receive(b'{"type":"market_data","symbol":"\xff","exchange":"NSE","data":{"ltp":1}}') == Noise("malformed tick")
+
+
 @pytest.mark.parametrize("written", ["null", "true", "NaN", "Infinity", '"x"', "[]", "{}", '""'])
 def test_what_is_no_price_is_noise(written: str) -> None:
     """FEE-05"""
@@ -148,7 +153,7 @@ def test_a_tick_of_another_exchange_is_noise_and_the_symbol_is_left_as_written()
     "frame",
     [
         b"", b"{", b"null", b"17", b"\xff\xfe", b"<html>", b'{"type":"market_data"', b"[", b"[" * 100_000,
-        b'{"type":"market_data","symbol":"\xff","exchange":"NSE","data":{"ltp":1}}', b'{"type":17}', b'{"a":' * 50_000,
+        b'{"type":17}', b'{"a":' * 50_000,
     ],
 )  # fmt: skip
 def test_garbage_is_noise_and_never_an_exception(frame: bytes) -> None:
@@ -195,7 +200,9 @@ def test_a_partial_subscription_is_read_symbol_by_symbol() -> None:
 def test_an_older_server_knows_no_order_stream() -> None:
     """FEE-14"""
     assert receive(type="subscribe_orders", status="success", message="Subscribed") == OrdersSubscribed()
-    assert receive(type="subscribe_orders", status="error", message="not for this broker") == OrdersUnsupported("not for this broker")
+    assert receive(type="subscribe_orders", status="error", message="not for this broker") == OrdersUnsupported(
+        "not for this broker"
+    )
     assert receive(status="error", code="INVALID_ACTION", message="Invalid action") == OrdersUnsupported("Invalid action")
 
 

@@ -1,4 +1,4 @@
-"""One symbol of the 80-20 strategy driven by hand through the real SymbolState and machine; what the tests of `ops` read about."""
+"""One symbol of the 80-20 strategy, driven by hand through the real SymbolState and machine, for the tests of `ops`."""
 
 from __future__ import annotations
 
@@ -65,6 +65,12 @@ class Trading:
     @property
     def now(self) -> Snapshot:
         return self.state.snapshot
+
+    def id(self, slot: str) -> str:
+        """Client order id of the order in this slot."""
+        order = getattr(self.now, slot)
+        assert order is not None, f"no {slot} order"
+        return str(order.client_id)
 
     def tick(self, time: str, price: str) -> None:
         self.clock.advance_to(at(time))

@@ -1,0 +1,74 @@
+"""What a developer runs: `python tasks.py check|test|model|cases|bench|cover`. Plain Python, because Windows users have no make."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+
+
+def call(*command: str) -> int:
+    print("+", *command, flush=True)
+    return subprocess.call([sys.executable, "-m", *command], cwd=ROOT)
+
+
+def check(arguments: Sequence[str]) -> int:
+    """Format, lint, types and import arrows."""
+    steps = (("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",), ("pytest", "tests/test_layers.py"))
+    return max(call(*step) for step in steps)
+
+
+def test(arguments: Sequence[str]) -> int:
+    """All tests, on all cores; further arguments go to pytest."""
+    return call("pytest", "-n", "auto", *arguments)
+
+
+def cover(arguments: Sequence[str]) -> int:
+    """Line and branch coverage of state/, which must be at least 95 %."""
+    return call("pytest", "-n", "auto", "--cov=state", "--cov-branch", "--cov-report=term-missing", "--cov-fail-under=95", *arguments)
+
+
+def model(arguments: Sequence[str]) -> int:
+    """Breadth-first check of the decision core; --json, --size small|large|all."""
+    from simulation.model import main
+
+    return main(list(arguments))
+
+
+def cases(arguments: Sequence[str]) -> int:
+    """The recorded 80-20 days of ../shared/data, by replay and (with --sockets) over real sockets."""
+    from simulation.cases import main
+
+    return main(list(arguments))
+
+
+def bench(arguments: Sequence[str]) -> int:
+    """Both benchmarks, as JSON."""
+    return max(subprocess.call([sys.executable, str(ROOT / "bench" / name), "--json"]) for name in ("ticks.py", "latency.py"))
+
+
+TASKS: dict[str, Callable[[Sequence[str]], int]] = {
+    "check": check,
+    "test": test,
+    "cover": cover,
+    "model": model,
+    "cases": cases,
+    "bench": bench,
+}
+
+
+def main() -> int:
+    if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
+        print(__doc__)
+        for name, task in TASKS.items():
+            print(f"  {name:6} {task.__doc__}")
+        return 2
+    sys.path.insert(0, str(ROOT))
+    return TASKS[sys.argv[1]](sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
