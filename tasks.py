@@ -28,7 +28,9 @@ def test(arguments: Sequence[str]) -> int:
 
 def cover(arguments: Sequence[str]) -> int:
     """Line and branch coverage of state/, which must be at least 95 %."""
-    return call("pytest", "-n", "auto", "--cov=state", "--cov-branch", "--cov-report=term-missing", "--cov-fail-under=95", *arguments)
+    return call(
+        "pytest", "-n", "auto", "--cov=state", "--cov-branch", "--cov-report=term-missing", "--cov-fail-under=95", *arguments
+    )
 
 
 def model(arguments: Sequence[str]) -> int:

@@ -22,7 +22,7 @@ from urllib.parse import quote, quote_plus
 
 import msgspec
 
-from ops.words import Line, iso_text, printable, render
+from ops.words import Line, iso_text, printable, render, thread_word
 from state.clock import Clock
 from state.symbol_state import Work
 
@@ -144,7 +144,7 @@ class Log:
         self._take(self._line(text, thread, level, change))
 
     def _line(self, text: str, thread: str | None, level: str, change: str = "") -> Line:
-        return Line(self._clock.now_ms(), thread or _short(threading.current_thread().name), "-", change, text, level=level)
+        return Line(self._clock.now_ms(), thread or thread_word(threading.current_thread().name), "-", change, text, level=level)
 
     def _take(self, line: Line) -> None:
         """On any thread: into the queue, or dropped and counted."""
@@ -162,10 +162,6 @@ class Log:
         if item.line is not None:
             self._writer.write(item.line)
         self._writer.file.close()
-
-
-def _short(thread: str) -> str:
-    return "main" if thread == "MainThread" else thread
 
 
 class _End(msgspec.Struct, frozen=True):
@@ -187,7 +183,9 @@ class _Libraries(logging.Handler):
         except Exception as error:  # their arguments do not fit their text; printing them raw could show a secret
             text = f"a log record that cannot be put into words ({type(error).__name__})"
         level = "WARNING" if record.levelno < logging.ERROR else "ERROR"
-        self._take(Line(self._clock.now_ms(), _short(record.threadName or "-"), "-", "", f"{record.name}: {text}", level=level))
+        self._take(
+            Line(self._clock.now_ms(), thread_word(record.threadName or "-"), "-", "", f"{record.name}: {text}", level=level)
+        )
 
 
 class _Writer:

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import msgspec
 
-from ops.words import Line, number, signed
+from ops.words import Line, number, signed, thread_word
 from state.commands import Alarm
 from state.events import (
     Accepted,
@@ -56,7 +56,7 @@ def lines(work: Work) -> list[Line]:
 
 
 def _line(work: Work, change: str, cause: str, client_id: str = "", level: str = "INFO") -> Line:
-    return Line(work.event.now_ms, work.thread, work.after.symbol, change, cause, client_id, level)
+    return Line(work.event.now_ms, thread_word(work.thread), work.after.symbol, change, cause, client_id, level)
 
 
 # -- fills ---------------------------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def _shown(work: Work, slot: str, was: Order, order: Order) -> Iterator[Line]:
     elif was.status is Status.REPLACING and was.qty != order.qty:
         yield _line(work, f"{slot} resized", f"{number(was.qty)} -> {number(order.qty)}, {order_text(order)}", order.client_id)
     elif order.verified and not was.verified:
-        yield _line(work, f"{slot} working", f"{order_text(order)}, the venue shows it{_gap(work)}", order.client_id)
+        yield _line(work, f"{slot} working", f"{order_text(order)}, at the venue{_gap(work)}", order.client_id)
     elif (was.qty, was.trigger_price) != (order.qty, order.trigger_price):
         yield _line(work, f"{slot} changed", _changed_text(work.event.row, was), order.client_id, "WARNING")
 

@@ -34,6 +34,11 @@ def render(line: Line, zone: tzinfo, symbol_width: int = 10) -> str:
     return f"{start}{change}{cause:<58}  {printable(line.client_id)}".rstrip()
 
 
+def thread_word(name: str) -> str:
+    """A thread's name as the log has it."""
+    return "main" if name == "MainThread" else name
+
+
 def clock_text(at_ms: int, zone: tzinfo) -> str:
     """HH:MM:SS.mmm in this zone."""
     return f"{datetime.fromtimestamp(at_ms // 1000, zone):%H:%M:%S}.{at_ms % 1000:03}"

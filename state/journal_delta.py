@@ -252,7 +252,7 @@ def apply_body(last: Snapshot, version: int, body: Body, context: Context) -> Sn
         elif name == "trip" and raw == THIS:
             values[name] = context.client_id
         elif name == "why" and raw == SAME_REASON:
-            values[name] = (values.get("entry") or last.entry).reason
+            values[name] = _reason_of(values.get("entry", last.entry))
         else:
             values[name] = msgspec.convert(raw, _SNAPSHOT_TYPES[name])
     fill = fill_of(body, context)
@@ -261,6 +261,12 @@ def apply_body(last: Snapshot, version: int, body: Body, context: Context) -> Sn
     elif fill is not None:
         values["ledger"] = last.ledger.add(fill)
     return replace(last, **values)
+
+
+def _reason_of(entry: Order | None) -> str:
+    if entry is None:
+        raise ValueError("the reason of an entry that is not there")
+    return entry.reason
 
 
 def _to_order(old: Order | None, raw: Mapping[str, Any], context: Context) -> Order:

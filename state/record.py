@@ -211,9 +211,13 @@ def _refused(draft: Draft, event: WasRefused) -> None:
     slot = draft.s.slot_of(event.client_id)
     if slot is None:
         return
+    status = getattr(draft.s, slot).status
     if event.act is Act.SUBMIT:
-        _fail(draft, slot, f"refused: {event.reason}")
-    elif getattr(draft.s, slot).status in (Status.REPLACING, Status.CANCELLING):
+        if status is Status.INTENT:
+            _fail(draft, slot, f"refused: {event.reason}")
+        else:
+            draft.query(slot)  # the venue has shown it already: its book decides, not this answer
+    elif status in (Status.REPLACING, Status.CANCELLING):
         draft.try_later(slot)
         draft.change(slot, status=Status.UNKNOWN, asked_qty=None, asked_trigger=None)
         draft.query(slot)  # "cannot cancel, complete" is a fill to look up, never an error to repeat
@@ -370,7 +374,7 @@ def _closed(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
         _ask_again(draft, slot, event)
     elif _surprising(order, row) and (order.strikes == 0 or event.asked_ms <= order.changed_ms):
         if order.strikes == 0:
-            draft.change(slot, status=Status.UNKNOWN, strikes=1)
+            draft.change(slot, status=Status.UNKNOWN, strikes=1, venue_id=order.venue_id or row.venue_id)
         draft.query(slot)
     else:
         _end(draft, slot, order, row)

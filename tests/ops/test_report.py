@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from decimal import Decimal
 from pathlib import Path
@@ -303,6 +304,37 @@ def test_a_report_that_cannot_be_put_in_place_leaves_the_old_one_and_no_rubbish(
         write(tmp_path, report_of(JournaledDay(tmp_path)), VirtualClock())
 
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_report_somebody_is_looking_at_on_windows_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a file that is open cannot be replaced; no POSIX system can be made to do that."""
+    refusals, real = [PermissionError(13, "in use")] * 3, os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if refusals:
+            raise refusals.pop()
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    clock = VirtualClock()
+
+    path = write(tmp_path, report_of(JournaledDay(tmp_path)), clock)
+
+    assert path.exists() and clock.now_ms() == 150
+
+
+def test_a_report_that_stays_in_use_is_an_error_after_a_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace(source: Path, target: Path) -> None:
+        raise PermissionError(13, "in use")
+
+    monkeypatch.setattr(os, "replace", replace)
+    clock = VirtualClock()
+
+    with pytest.raises(PermissionError):
+        write(tmp_path, report_of(JournaledDay(tmp_path)), clock)
+
+    assert clock.now_ms() == 950
+    assert list((tmp_path / "reports").iterdir()) == []
 
 
 def test_a_report_that_is_not_there_is_none(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_whole_trade_reads_like_a_story() -> None:
         "bought 5 @ 731.15 (stream), LONG 5 @ 731.15",
         "sell stop 5 @ 730.15: protect the position",
         "venue order 250611000013, 200 ms",
-        "sell stop 5 @ 730.15, the venue shows it, unprotected 240 ms",
+        "sell stop 5 @ 730.15, at the venue, unprotected 240 ms",
         "730.15 -> 730.50 wanted: bar closed at 733.00, low 730.60",
         "730.15 -> 730.50",
         "sold 5 @ 730.45 by the stop (stream), trip -3.50 gross",
@@ -354,6 +354,84 @@ def test_a_stop_that_somebody_changed_is_a_warning() -> None:
     day.seen(day.now.stop, after_ms=1000, trigger_price=D("730.80"))
 
     assert day.changes() == [("stop changed", "the venue shows 5 @ 730.80, not by us (was sell stop 5 @ 730.15)")]
+
+
+def test_a_cutoff_while_waiting_or_armed_says_so() -> None:
+    day = Trading()
+    day.apply(EntriesOff, source="feed", reason="stale")
+    day.tick("09:20:00", "730.60")
+    day.changes()
+
+    day.beat("14:45:00")
+
+    assert day.changes() == [("ARMED -> FLAT", "cutoff")]
+
+
+def test_a_trigger_that_lapsed_while_armed_is_told() -> None:
+    day = Trading()
+    day.apply(EntriesOff, source="feed", reason="stale")
+    day.tick("09:20:00", "730.60")
+    day.changes()
+
+    day.tick("09:20:01", "732.00")
+
+    assert day.changes() == [("ARMED -> FLAT", "the trigger has lapsed")]
+
+
+def test_an_entry_we_denied_ourselves_gives_the_rule() -> None:
+    day = Trading()
+    day.tick("09:31:00", "730.60")
+    day.changes()
+
+    reason = "risk: 5 of 5 positions are open or being entered"
+    day.apply(NotSent, client_id=day.id("entry"), act=Act.SUBMIT, reason=reason, again=False)
+
+    assert day.changes() == [("ENTERING -> FLAT", f"entry buy stop 5 @ 731.15: {reason}")]
+
+
+def test_an_entry_withdrawn_while_it_waited_for_its_next_try_is_told() -> None:
+    day = Trading()
+    day.tick("09:31:00", "730.60")
+    day.apply(NotSent, client_id=day.id("entry"), act=Act.SUBMIT, reason="connection refused")
+    day.changes()
+
+    day.apply(HaltAsked, reason="asked by a person")
+
+    assert day.changes() == [
+        ("ENTERING -> HALTED", "HALTED: asked by a person"),
+        ("not sent", "entry buy stop 5 @ 731.15: halted: asked by a person"),
+    ]
+
+
+def test_a_trail_that_had_to_wait_says_when_it_is_asked_for() -> None:
+    day = Trading()
+    day.enter()
+    day.fill(day.now.entry, "5", "731.15")
+    day.tick("09:45:00", "733.00")  # the stop is not yet accepted: nothing can be moved
+    day.accept(day.now.stop, "13")
+    day.changes()
+
+    day.seen(day.now.stop)
+    day.seen(day.now.stop, trigger_price=day.now.stop_price)
+
+    told = day.changes()
+    assert [change for change, _ in told] == ["stop working", "stop moved"] or told[-1] == ("stop moved", "730.15 -> 730.50")
+
+
+def test_an_exit_in_parts_says_what_is_left() -> None:
+    day = Trading()
+    day.go_long()
+
+    day.fill(day.now.stop, "2", "730.15")
+
+    assert day.changes()[0] == ("filled", "sold 2 of 5 @ 730.15 by the stop (stream), LONG 3 @ 731.15")
+
+
+def test_the_main_thread_is_called_main() -> None:
+    work = Trading()
+    work.apply(HaltAsked, reason="x")
+
+    assert lines(msgspec.structs.replace(work.outbox.works[0], thread="MainThread"))[0].thread == "main"
 
 
 def test_a_restart_says_what_it_found_in_the_journal() -> None:

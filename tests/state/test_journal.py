@@ -370,8 +370,10 @@ def test_a_second_process_in_the_same_session_cannot_write_over_the_first(path: 
     other, _ = open_journal(path)
     Story("SBIN", journal.commit).tick("730.60")
 
-    with other, pytest.raises(JournalFailed, match="UNIQUE"):
-        Story("SBIN", other.commit).tick("730.60")
+    with other:
+        with pytest.raises(JournalFailed, match="UNIQUE"):
+            Story("SBIN", other.commit).tick("730.60")
+        Story("ABSLAMC", journal.commit).tick("730.60")  # the one that failed holds nobody up
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------------

@@ -211,6 +211,16 @@ def test_a_file_that_cannot_be_trusted_is_refused_with_the_steps_to_take(path: P
         open_journal(path)
 
 
+def test_an_empty_or_a_foreign_database_is_called_that(path: Path) -> None:
+    """FEATURES 121: SQLite itself would take both for a journal about to begin."""
+    for spoil in (_empty, _somebody_elses):
+        record_a_day(path)
+        spoil(path)
+        with pytest.raises(JournalDamaged, match="it is empty or not a journal of this program"):
+            open_journal(path)
+        path.unlink()
+
+
 def test_something_that_is_no_file_is_in_the_way_not_damaged(path: Path) -> None:
     path.mkdir()
 
@@ -261,6 +271,7 @@ def test_any_flipped_byte_is_refused_or_leaves_a_state_that_was_committed(path: 
         except (JournalDamaged, JournalNewer, JournalMixed):
             refused += 1
             continue
+        assert journal._connection.execute("PRAGMA quick_check").fetchall() == [("ok",)], number
         journal.close()
         if resumed.repaired:
             repaired += 1

@@ -113,6 +113,7 @@ def test_a_refused_an_unsent_and_an_absent_order_have_their_own_words(journal: J
         ("E1", "NOT SENT", True, False, "because"),
         ("E2", "ABSENT", True, True, "trigger 730.65 touched at 730.60"),
     ]
+    assert [order.doubted for order in reader.orders()] == [False, False, True]
     assert reader.orders_summary() == {"sent": 2, "refused": 1, "unknown": 0, "quarantined": 0}
 
 
