@@ -208,9 +208,9 @@ def _order_changes(work: Work) -> Iterator[Line]:
         if order is not None and not work.after.remaining(order):
             continue  # filled to the end: the venue's last word on it is a formality
         if was is not None and order is not None:
-            yield from _asked(work, slot, was, order)
-            yield from _not_done(work, slot, was, order)
             yield from _shown(work, slot, was, order)
+            yield from _not_done(work, slot, was, order)
+            yield from _asked(work, slot, was, order)
         else:
             yield from _placing(work, slot)
 
@@ -226,14 +226,15 @@ def _asked(work: Work, slot: str, was: Order, order: Order) -> Iterator[Line]:
     """What we have just decided to ask for."""
     if order.status is Status.INTENT and was.retry_ms and not order.retry_ms:
         yield _line(work, "asking again", f"try {order.attempts + 1}: {order_text(order)}", order.client_id)
-    if order.status is was.status:
-        return
-    if order.status is Status.CANCELLING:
+    if order.status is Status.CANCELLING and was.status is not Status.CANCELLING:
         yield _line(work, "cancelling", f"{_named(slot, order)}: {order.reason}", order.client_id)
-    elif order.status is Status.REPLACING and order.asked_qty != was.qty:
-        yield _line(work, f"resizing {slot}", f"{number(was.qty)} -> {_or_dash(order.asked_qty)}", order.client_id)
-    elif order.status is Status.REPLACING and work.before.stop_price == work.after.stop_price:
-        yield _line(work, f"moving {slot}", f"{_or_dash(was.trigger_price)} -> {_or_dash(order.asked_trigger)}", order.client_id)
+    if order.status is not Status.REPLACING or (was.asked_qty, was.asked_trigger) == (order.asked_qty, order.asked_trigger):
+        return
+    if order.asked_qty != order.qty:
+        yield _line(work, f"resizing {slot}", f"{number(order.qty)} -> {_or_dash(order.asked_qty)}", order.client_id)
+    elif work.before.stop_price == work.after.stop_price:
+        levels = f"{_or_dash(order.trigger_price)} -> {_or_dash(order.asked_trigger)}"
+        yield _line(work, f"moving {slot}", levels, order.client_id)
 
 
 def _not_done(work: Work, slot: str, was: Order, order: Order) -> Iterator[Line]:
@@ -253,7 +254,7 @@ def _not_done(work: Work, slot: str, was: Order, order: Order) -> Iterator[Line]
 
 def _shown(work: Work, slot: str, was: Order, order: Order) -> Iterator[Line]:
     """What the venue's own row now shows of a stop or target."""
-    if not isinstance(work.event, OrderSeen) or order.status is not Status.WORKING or slot not in ("stop", "target"):
+    if not isinstance(work.event, OrderSeen) or slot not in ("stop", "target"):
         return
     if was.status is Status.REPLACING and was.trigger_price != order.trigger_price:
         yield _line(work, f"{slot} moved", f"{_or_dash(was.trigger_price)} -> {_or_dash(order.trigger_price)}", order.client_id)

@@ -333,6 +333,8 @@ def _order_seen(draft: Draft, event: OrderSeen) -> None:
     if slot is None:
         return
     order = getattr(draft.s, slot)
+    if order.venue_id is None:  # kept even when the row ends it: or its late fills are nobody's, and a look-alike takes its row
+        order = draft.change(slot, venue_id=event.row.venue_id, changed_ms=order.changed_ms)
     if event.row.state.closed:
         _closed(draft, slot, order, event)
     elif event.asked_ms >= order.changed_ms and event.row.state is Reported.WORKING:

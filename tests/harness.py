@@ -110,12 +110,16 @@ class Story:
 
     def pulse(self) -> None:
         now_ms = self.clock.now_ms()
-        for state in self.states.values():
-            state.heartbeat(now_ms, self.clock.monotonic_ms())
+        self.pulse_state()
         self.desk.drain()
         since_ms = now_ms - self._polled_ms
         if since_ms >= POLL_MS or (since_ms >= QUICK_MS and self.in_question):
             self.poll(positions=since_ms >= POLL_MS)
+
+    def pulse_state(self) -> None:
+        """A heartbeat while the desk is busy."""
+        for state in self.states.values():
+            state.heartbeat(self.clock.now_ms(), self.clock.monotonic_ms())
 
     def poll(self, positions: bool = True) -> None:
         self._polled_ms = self.clock.now_ms()

@@ -308,6 +308,7 @@ def test_a_report_that_cannot_be_put_in_place_leaves_the_old_one_and_no_rubbish(
 
 def test_a_report_somebody_is_looking_at_on_windows_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There a file that is open cannot be replaced; no POSIX system can be made to do that."""
+    report = report_of(JournaledDay(tmp_path))
     refusals, real = [PermissionError(13, "in use")] * 3, os.replace
 
     def replace(source: Path, target: Path) -> None:
@@ -318,12 +319,14 @@ def test_a_report_somebody_is_looking_at_on_windows_is_tried_again(tmp_path: Pat
     monkeypatch.setattr(os, "replace", replace)
     clock = VirtualClock()
 
-    path = write(tmp_path, report_of(JournaledDay(tmp_path)), clock)
+    path = write(tmp_path, report, clock)
 
     assert path.exists() and clock.now_ms() == 150
 
 
 def test_a_report_that_stays_in_use_is_an_error_after_a_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = report_of(JournaledDay(tmp_path))
+
     def replace(source: Path, target: Path) -> None:
         raise PermissionError(13, "in use")
 
@@ -331,7 +334,7 @@ def test_a_report_that_stays_in_use_is_an_error_after_a_bounded_time(tmp_path: P
     clock = VirtualClock()
 
     with pytest.raises(PermissionError):
-        write(tmp_path, report_of(JournaledDay(tmp_path)), clock)
+        write(tmp_path, report, clock)
 
     assert clock.now_ms() == 950
     assert list((tmp_path / "reports").iterdir()) == []

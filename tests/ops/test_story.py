@@ -414,8 +414,11 @@ def test_a_trail_that_had_to_wait_says_when_it_is_asked_for() -> None:
     day.seen(day.now.stop)
     day.seen(day.now.stop, trigger_price=day.now.stop_price)
 
-    told = day.changes()
-    assert [change for change, _ in told] == ["stop working", "stop moved"] or told[-1] == ("stop moved", "730.15 -> 730.50")
+    assert day.changes() == [
+        ("stop working", "sell stop 5 @ 730.15, at the venue, unprotected 837609 ms"),
+        ("moving stop", "730.15 -> 730.50"),
+        ("stop moved", "730.15 -> 730.50"),
+    ]
 
 
 def test_an_exit_in_parts_says_what_is_left() -> None:

@@ -20,6 +20,7 @@ from state.events import (
     BarClosed,
     Event,
     FillSeen,
+    FlattenAsked,
     Heartbeat,
     NotSent,
     OrderSeen,
@@ -210,6 +211,9 @@ class Play:
             "average": self.s.ledger.average(order.client_id),
         }
         return OrderRow(**(known | changes))
+
+    def on_flatten(self) -> list[Command]:
+        return self.on(FlattenAsked(reason="by hand", **self.when))
 
     # -- short cuts ------------------------------------------------------------------------------------------------------
 

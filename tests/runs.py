@@ -1,0 +1,257 @@
+"""A user at the keyboard: writes a config, starts `live_runner.py` as a process, reads its log and its report, asks the venue.
+
+Nothing here imports the runner: what a test knows, a user can know too. Waits end with what they wait for, or at a deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNNER = ROOT / "live_runner.py"
+DAY = "2026-11-20"
+WAIT_S = 45.0  # a deadline, not a pause: two test processes and other people's work share a small machine
+LOOK_S = 0.05
+SECRETS = ("OPENALGO_API_KEY", "KRAKEN_API_KEY", "KRAKEN_API_SECRET", "COINBASE_API_KEY", "COINBASE_API_SECRET", "OANDA_API_TOKEN")
+
+
+def shipped() -> dict[str, Any]:
+    """The config.yaml that a fresh clone has."""
+    return dict(yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")))
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, mapping by mapping; None takes a setting out."""
+    out = dict(below)
+    for name, value in above.items():
+        old = out.get(name)
+        if value is None:
+            out.pop(name, None)
+        else:
+            out[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def write_config(folder: Path, *changes: Mapping[str, Any], symbols: Callable[[dict[str, Any]], bool] = lambda row: True) -> Path:
+    """The shipped config with these changes, for those symbols only. Data and logs lie beside it."""
+    config = merged(shipped(), {"practice": {"linger": "8s"}, "control": {"port": 0}})
+    for change in changes:
+        config = merged(config, change)
+    for strategy in config["strategies"]:
+        strategy["symbols"] = [row for row in strategy["symbols"] if symbols(row)]
+    traded = {row["symbol"] for strategy in config["strategies"] for row in strategy["symbols"]}
+    stories = config["practice"].get("stories", {})
+    config["practice"]["stories"] = {name: story for name, story in stories.items() if name in traded}
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This machine's environment without any key of a broker in it."""
+    return {name: value for name, value in os.environ.items() if name not in SECRETS} | more
+
+
+def until(condition: Callable[[], Any], what: str, deadline_s: float = WAIT_S) -> Any:
+    """The first true value of the condition."""
+    waiting = threading.Event()
+    for _ in range(int(deadline_s / LOOK_S)):
+        found = condition()
+        if found:
+            return found
+        waiting.wait(LOOK_S)
+    raise AssertionError(f"not within {deadline_s:g} s: {what}")
+
+
+class Done:
+    """A command that has ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    def __repr__(self) -> str:
+        return f"exit {self.code}\n{self.out}\n{self.err}"
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def command(folder: Path, *arguments: str, env: Mapping[str, str] | None = None, deadline_s: float = WAIT_S) -> Done:
+    """One command of the runner with the folder's config, from start to end."""
+    line = [sys.executable, str(RUNNER), *arguments, "--config", str(folder / "config.yaml")]
+    done = subprocess.run(
+        line, cwd=folder, env=env or environment(), capture_output=True, text=True, encoding="utf-8", timeout=deadline_s
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+class Running:
+    """A session in a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self._output = (folder / "console.txt").open("ab")
+        line = [sys.executable, str(RUNNER), "run", "--config", str(folder / "config.yaml"), *arguments]
+        new_group: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {}
+        self.process = subprocess.Popen(
+            line, cwd=folder, env=env or environment(), stdout=self._output, stderr=subprocess.STDOUT, **new_group
+        )
+
+    def says(self, text: str, deadline_s: float = WAIT_S, after: int = 0) -> str:
+        """Wait for the first log line with this text, beyond the first `after` lines."""
+
+        def look() -> str | None:
+            found = next((line for line in log_lines(self.folder)[after:] if text in line), None)
+            if found is None and self.process.poll() is not None:
+                raise AssertionError(f"ended with {self.process.returncode} without saying {text!r}:\n{console(self.folder)}")
+            return found
+
+        return str(until(look, f"the log says {text!r}\n{console(self.folder)}", deadline_s))
+
+    def ends(self, deadline_s: float = WAIT_S) -> int:
+        try:
+            code = self.process.wait(deadline_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {deadline_s:g} s:\n{console(self.folder)[-3000:]}") from None
+        self._output.close()
+        return code
+
+    def interrupt(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait(WAIT_S)
+        self._output.close()
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.kill()
+        stop_venue(self.folder)
+
+
+def console(folder: Path) -> str:
+    path = folder / "console.txt"
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def log_path(folder: Path, day: str = DAY) -> Path:
+    return folder / "logs" / f"live-{day}.log"
+
+
+def log_lines(folder: Path, day: str = DAY) -> list[str]:
+    path = log_path(folder, day)
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def report(folder: Path, day: str = DAY) -> dict[str, Any]:
+    return dict(json.loads((folder / "data" / "reports" / f"{day}.json").read_text(encoding="utf-8")))
+
+
+def by_symbol(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["symbol"]: row for row in found["symbols"]}
+
+
+def journal_rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    connection = sqlite3.connect((folder / "data" / "journal.db").absolute().as_uri() + "?mode=ro", uri=True)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+# -- the venue itself ----------------------------------------------------------------------------------------------------------
+
+
+class VenueBooks:
+    """The practice venue as somebody else's eyes see it: its own books over its own REST, none of our adapters."""
+
+    def __init__(self, folder: Path) -> None:
+        note = json.loads((folder / "data" / "practice.json").read_text(encoding="utf-8"))
+        self.rest_url, self._key = str(note["rest_url"]), str(note["api_key"])
+        self._session = requests.Session()
+
+    def ask(self, path: str, deadline_s: float = 5.0, **body: Any) -> Any:
+        answer = self._session.post(f"{self.rest_url}{path}", json={"apikey": self._key} | body, timeout=deadline_s)
+        answer.raise_for_status()
+        return json.loads(answer.text, parse_float=Decimal)
+
+    def orders(self) -> list[dict[str, Any]]:
+        return list(self.ask("/api/v1/orderbook")["data"]["orders"])
+
+    def fills(self) -> list[dict[str, Any]]:
+        return list(self.ask("/api/v1/tradebook")["data"])
+
+    def positions(self) -> dict[str, Decimal]:
+        return {row["symbol"]: Decimal(row["quantity"]) for row in self.ask("/api/v1/positionbook")["data"]}
+
+    def live(self) -> list[dict[str, Any]]:
+        return [row for row in self.orders() if row["order_status"] in ("open", "trigger pending")]
+
+    def pid(self) -> int:
+        return int(self.ask("/practice/clock")["pid"])
+
+
+def stop_venue(folder: Path) -> None:
+    """So that no test leaves a process behind."""
+    with suppress(OSError, requests.RequestException, KeyError, ValueError):
+        VenueBooks(folder).ask("/practice/stop")
+
+
+class Witness:
+    """Looks into the venue's books again and again while a session runs, and remembers what it saw."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stop = threading.Event()
+        self.seen: list[list[dict[str, Any]]] = []
+        self.fills: list[dict[str, Any]] = []
+        self.positions: dict[str, Decimal] = {}
+        self._thread = threading.Thread(target=self._watch, name="witness", daemon=True)
+
+    def _watch(self) -> None:
+        books = None
+        while not self._stop.is_set():
+            with suppress(OSError, requests.RequestException, ValueError):
+                books = books or VenueBooks(self._folder)
+                self.seen.append(books.orders())
+                self.fills, self.positions = books.fills(), books.positions()
+            self._stop.wait(LOOK_S)
+
+    def __enter__(self) -> Witness:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(WAIT_S)
+
+
+@contextmanager
+def session(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """A running session that is gone, venue and all, when the block ends."""
+    with Running(folder, *arguments, env=env) as running:
+        yield running
+
+
+def ctrl_c(running: Running) -> None:
+    running.interrupt(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGINT)  # type: ignore[attr-defined,unused-ignore]
