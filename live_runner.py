@@ -10,12 +10,14 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 import click
 import filelock
@@ -39,14 +41,14 @@ from ops import ending, report, story
 from ops.cli import Program, cli, read_config, read_duration, run_command_line, with_config, with_json
 from ops.config import Config, Mode, calendar_of, describe, missing_credentials
 from ops.config_types import CREDENTIALS
-from ops.ending import StopKind, StopRequest
+from ops.ending import StopFlag, StopKind, StopRequest
 from ops.facts import LivePrice, LiveStatus, live_path, write_live
 from ops.log import Log, start_log
 from ops.options import Failure, RunOptions, say
 from ops.plan import Planned, guard_rules, make_rules, plan_day, symbol_facts
 from ops.report_text import summary
 from simulation.practice_day import forget_venue, practice_venue
-from simulation.replay import ClosedDay, replay
+from simulation.replay import ClosedDay, broken_lines, replay
 from state.clock import Clock, SystemClock
 from state.events import EntriesOff, FlattenAsked, Restarted
 from state.instrument import Instrument
@@ -58,6 +60,7 @@ from state.snapshot import Snapshot
 from state.symbol_state import SymbolState
 from strategies import STRATEGIES
 
+T = TypeVar("T")
 WATCH_S = 0.5
 START_TRIES = 6
 REST_UNTIL_CUTOFF_MS = 7 * 86_400_000
@@ -65,7 +68,8 @@ SECRET_NAMES = frozenset(name for names in CREDENTIALS.values() for name in name
 SAY_ALIVE_MS = 60_000
 STOP_PATIENCE_MS = 10_000
 FLATTEN_PATIENCE_MS = 60_000
-CLOSE_PATIENCE_MS = 30_000  # after the close with something still open
+CLOSE_PATIENCE_MS = 30_000  # after the close with something still open, in session time ...
+CLOSE_PATIENCE_REAL_MS = 5_000  # ... and at least this long in life
 RECOVERY_TRIES_S = (0.2, 0.5, 1, 2, 5)
 DESKS = 4
 SWITCH_INTERVAL_S = 0.0005  # a computing thread gives way sooner (DESIGN, section 12)
@@ -85,11 +89,11 @@ class SessionRun:
         journal: Journal,
         resumed: Resumed,
         log: Log,
+        stop_flag: StopFlag,
     ) -> None:
         self.config, self._broker, self._clock, self.session = config, broker, clock, session
-        self._journal, self._log = journal, log
-        self.stop_request: StopRequest | None = None
-        self.stopping = threading.Event()
+        self._journal, self._log, self._stop_flag = journal, log, stop_flag
+        self._unwatched = 0  # symbols with something open that the venue does not know any more
         self.planned = plan_day(config, calendar, session.day)
         instruments = self._instruments(resumed.snapshots)
         self._paper = Paper(instruments, clock, config.paper.fee_rate) if config.mode is Mode.PAPER else None
@@ -111,9 +115,7 @@ class SessionRun:
         window_s = self._broker.capabilities.settle_window_s
         self._reports = Reports(self.states, clock, window_s)
         self.switchboard = Switchboard(self.states, clock, log, lambda work: log.story(work, story.lines(work)), self._reports)
-        self.risk = RiskBudget(
-            self.states, config.risk.max_open_positions, config.risk.signal_slots, config.risk.max_daily_loss
-        )
+        self.risk = RiskBudget(self.states, config.risk.max_open_positions, config.risk.signal_slots, config.risk.max_daily_loss)
         desk = Desk(self._broker, journal, self.states, outbox, self._reports, clock, self.switchboard, self.risk.deny)
         limits = Limits(age_ms=config.feed.max_age_ms, jump=config.feed.max_jump)
         self.feed = Feed(dialect, self._sinks(), self.switchboard, clock, limits)
@@ -130,14 +132,19 @@ class SessionRun:
     def _instruments(self, left_behind: Mapping[str, Snapshot]) -> dict[str, Instrument]:
         """The grid of every symbol that may trade today or that an interrupted session holds, from the venue."""
         wanted = {row.symbol for row in self.planned if row.why_not is None}
-        wanted |= {symbol for symbol, snapshot in left_behind.items() if not ending.settled(snapshot)}
+        open_still = {symbol for symbol, snapshot in left_behind.items() if not ending.settled(snapshot)}
+        wanted |= open_still
         found: dict[str, Instrument] = {}
         for symbol in sorted(wanted):
             try:
-                found[symbol] = self._broker.instrument(symbol)
+                ask = partial(self._broker.instrument, symbol)
+                found[symbol] = _answered(ask, self._clock, self._log, self._stop_flag, bool(open_still))
             except Refused as error:
                 self._log.warning(f"{symbol}: the venue does not know it: {error}")
                 self.planned = [_without(row, symbol, f"unknown to the venue: {error}") for row in self.planned]
+                if symbol in open_still:
+                    self._unwatched += 1
+                    self._log.alarm(f"{symbol}: left open by an interrupted session, and nothing can be done about it from here")
         return found
 
     def _rules(self, symbol: str, instrument: Instrument) -> Rules:
@@ -171,6 +178,8 @@ class SessionRun:
 
     def _without_ticks(self) -> list[str]:
         """Symbols whose price the poller must ask for: nothing heard of them for the age limit."""
+        if self._crew.no_ticks:
+            return list(self.states)
         limit_ms = self.config.feed.max_age_ms
         return [symbol for symbol in self.states if (last := self.feed.last(symbol)) is None or last[2] > limit_ms]
 
@@ -178,6 +187,17 @@ class SessionRun:
         self.switchboard.defect(f"a decision on {symbol}", error)
 
     # -- the session -----------------------------------------------------------------------------------------------------
+
+    def something_to_do(self) -> bool:
+        """Say what is not traded and why. False when no setup is good for today and nothing was left open."""
+        for row in self.planned:
+            if row.why_not is not None:
+                self._log.warning(f"{row.symbol} is not traded today: {row.why_not}")
+        if not self.states:
+            self._log.info("nothing to trade today")
+        elif self._clock.now_ms() >= self.session.cutoff_ms:
+            self._log.info("the cutoff has passed: no entries today")
+        return bool(self.states)
 
     def recover(self, resumed: Resumed) -> bool:
         """Nothing is believed until the venue has been asked; then protect, then trade. False when stopped meanwhile."""
@@ -188,9 +208,12 @@ class SessionRun:
                 state.apply(Restarted(mono_ms=self._clock.monotonic_ms(), now_ms=self._clock.now_ms()))
             self.switchboard.block("recovery", "recovering")
         self._crew.start_desks()
-        tries = iter([*RECOVERY_TRIES_S, *[RECOVERY_TRIES_S[-1]] * 1_000_000])
+        tries = 0
         while not self.poller.sweep(source="recovery" if resumed.was is not None else "poll"):
-            if self._clock.wait(self.stopping, next(tries)):
+            tries += 1
+            self._publish("recovering")
+            if (request := self._asked_to_stop(_try_s(tries))) is not None:
+                self._stop(request)
                 return False
         self._compare_hours()
         self.switchboard.unblock("recovery")
@@ -211,8 +234,8 @@ class SessionRun:
         """Watch until everything is done, the session has ended, or somebody asks to stop."""
         said_ms = self._clock.monotonic_ms()
         while not self._done():
-            if self._clock.wait(self.stopping, WATCH_S) or (request := ending.take_stop_request(self.config.data_dir)):
-                self._stop(self.stop_request or request)
+            if (request := self._asked_to_stop(WATCH_S)) is not None:
+                self._stop(request)
                 return
             mono_ms = self._clock.monotonic_ms()
             self._crew.check(mono_ms)
@@ -221,20 +244,34 @@ class SessionRun:
                 said_ms = mono_ms
                 self._log.info(self._alive())
 
+    def _asked_to_stop(self, within_s: float) -> StopRequest | None:
+        """By a signal or by `stop` in another terminal, now or before this much time has passed."""
+        return _pause(self._clock, self._stop_flag, within_s) or ending.take_stop_request(self.config.data_dir)
+
     def _done(self) -> bool:
         """Flat with nothing resting after the cutoff; or long past the close, whatever is left."""
         now_ms = self._clock.now_ms()
         flat = all(ending.settled(state.snapshot) for state in self.states.values()) and self._outbox.idle
         if flat and now_ms >= self.session.cutoff_ms:
             return True
-        return now_ms >= self.session.close_ms + CLOSE_PATIENCE_MS * self._clock.speed
+        return now_ms >= self.session.close_ms + max(CLOSE_PATIENCE_MS, int(CLOSE_PATIENCE_REAL_MS * self._clock.speed))
 
-    def _stop(self, request: StopRequest | None) -> None:
+    def _stop(self, request: StopRequest) -> None:
         """Default: entries go, stops stay. Whatever is asked for, it ends in bounded time."""
-        kind = request.kind if request else StopKind.PROTECT
-        self._log.info(f"stopping ({kind}), asked by {request.who if request else 'nobody'}")
-        if kind is StopKind.KEEP:
-            return
+        self._log.info(f"stopping ({request.kind}), asked by {request.who}")
+        self._publish("stopping")
+        if request.kind is not StopKind.KEEP:
+            self._settle_for(request.kind)
+        self._look_once_more()
+
+    def _look_once_more(self) -> None:
+        """The exit code says what is true at the venue, not what we remember of it."""
+        before = self.poller.sweeps
+        self.poller.soon()
+        if not self._within(STOP_PATIENCE_MS, lambda: self.poller.sweeps > before):
+            self.switchboard.answering = False
+
+    def _settle_for(self, kind: StopKind) -> None:
         now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
         for state in self.states.values():
             state.apply(EntriesOff(source=STOPPING, reason="stopping", **now))
@@ -242,12 +279,14 @@ class SessionRun:
                 state.apply(FlattenAsked(reason="flatten", **now))
         enough = ending.settled if kind is StopKind.FLATTEN else ending.entries_gone
         patience_ms = FLATTEN_PATIENCE_MS if kind is StopKind.FLATTEN else STOP_PATIENCE_MS
+        self._within(patience_ms, lambda: self._outbox.idle and all(enough(state.snapshot) for state in self.states.values()))
+
+    def _within(self, patience_ms: int, come_true: Callable[[], bool]) -> bool:
         until_ms = self._clock.monotonic_ms() + patience_ms
         never = threading.Event()
-        while self._clock.monotonic_ms() < until_ms:
-            if self._outbox.idle and all(enough(state.snapshot) for state in self.states.values()):
-                return
+        while not (done := come_true()) and self._clock.monotonic_ms() < until_ms:
             self._clock.wait(never, 0.05)
+        return done
 
     def end(self) -> int:
         """Stop every thread, close the journal's session, and say how it ended."""
@@ -255,7 +294,10 @@ class SessionRun:
         if stuck:
             self._log.alarm(f"threads that did not end in time: {', '.join(stuck)}")
         snapshots = [state.snapshot for state in self.states.values()]
-        code = ending.exit_code(snapshots, self.switchboard.defects)
+        certain = self.switchboard.answering and self._clock.now_ms() < self.session.close_ms
+        code = ending.exit_code(snapshots, self.switchboard.defects, certain)
+        if self._unwatched and code == ending.OK:
+            code = ending.UNPROTECTED_OR_UNKNOWN
         for line in ending.describe_open(snapshots):
             self._log.warning(line)
         try:
@@ -263,6 +305,8 @@ class SessionRun:
         except JournalError as error:
             self._log.alarm(f"journal: {error}")
         self._broker.close()
+        with suppress(OSError):  # held open by a reader: it is history in a few seconds anyway
+            live_path(self.config.data_dir).unlink(missing_ok=True)
         return code
 
     # -- for people ------------------------------------------------------------------------------------------------------
@@ -307,16 +351,51 @@ def _without(row: Planned, symbol: str, why_not: str) -> Planned:
 
 def run(options: RunOptions) -> int:
     """The `run` command: the exit code of one session. Failure carries the code and the words of what stopped the start."""
+    stop_flag = StopFlag()
+    _on_signals(stop_flag)
+    try:
+        return _run(options, stop_flag)
+    except Failure as failure:
+        if not failure.logged:
+            _last_words(options, str(failure), failure.code)
+        raise
+
+
+def _run(options: RunOptions, stop_flag: StopFlag) -> int:
     config = options.config
     _arm(options)
     with ExitStack() as held:
         held.enter_context(_only_instance(config))
+        ending.take_stop_request(config.data_dir)  # meant for a session that has ended since
         calendar = calendar_of(config.session)
         if config.mode is Mode.PRACTICE:
-            return _practice(options, calendar, held)
+            return _practice(options, calendar, held, stop_flag)
         clock = SystemClock()
         session = _session(calendar, clock.now_ms())
-        return _session_of(options, calendar, session, clock, _account(options), held)
+        return _session_of(options, calendar, session, clock, _account(options), held, stop_flag)
+
+
+def _last_words(options: RunOptions, text: str, code: int) -> None:
+    """A start that came to nothing is in the log too: a scheduled task has no other witness."""
+    config = options.config
+    calendar, clock = calendar_of(config.session), SystemClock()
+    day = config.practice.day if config.mode is Mode.PRACTICE else calendar.at(clock.now_ms()).day
+    to = config.logging
+    log = start_log(to.dir, day, to.level, to.format, False, clock, calendar.zone, _secrets(options.environ))
+    _say_why(log, text, code)
+    log.close(code)
+
+
+def _say_why(log: Log, text: str, code: int) -> None:
+    for line in text.splitlines():
+        if code == ending.OK:
+            log.info(line)
+        else:
+            log.alarm(line)
+
+
+def _secrets(environ: Mapping[str, str]) -> list[str]:
+    return [value for name, value in environ.items() if name in SECRET_NAMES]
 
 
 def _arm(options: RunOptions) -> None:
@@ -365,10 +444,11 @@ def _account(options: RunOptions) -> Account:
     )
 
 
-def _practice(options: RunOptions, calendar: Calendar, held: ExitStack) -> int:
+def _practice(options: RunOptions, calendar: Calendar, held: ExitStack, stop_flag: StopFlag) -> int:
     """Our own venue on this machine, started for this session or found again after a kill."""
     config = options.config
-    session = calendar.on(_day_on(options.tape, config, calendar) if options.tape else config.practice.day)
+    day, complaints = _day_on(options.tape, config, calendar) if options.tape else (config.practice.day, [])
+    session = calendar.on(day)
     if isinstance(session, Closed):
         raise Failure(ending.OK, f"no session on {session.day}: {session.reason}")
     speed = options.speed or config.practice.speed
@@ -380,24 +460,25 @@ def _practice(options: RunOptions, calendar: Calendar, held: ExitStack) -> int:
     account = msgspec.structs.replace(
         _account(options), broker="openalgo", rest_url=venue.rest_url, ws_url=venue.ws_url, keys={"OPENALGO_API_KEY": key}
     )
-    code = _session_of(options, calendar, session, clock, account, held, venue, found)
+    code = _session_of(options, calendar, session, clock, account, held, stop_flag, venue, found, complaints)
     if code == ending.OK:
         venue.stop()
         forget_venue(config)
     return code
 
 
-def _day_on(tape: tuple[Path, ...], config: Config, calendar: Calendar) -> date:
-    """The one day that a tape of configured symbols holds."""
+def _day_on(paths: tuple[Path, ...], config: Config, calendar: Calendar) -> tuple[date, list[str]]:
+    """The one day that a tape of configured symbols holds, and what is wrong with its lines."""
     symbols = {row.symbol for strategy in config.strategies for row in strategy.symbols}
     try:
-        days = {calendar.at(tick.at_ms).day for tick in read_tape(tape, symbols)}
+        tape = read_tape(paths, symbols)
+        days = {calendar.at(tick.at_ms).day for tick in tape}
     except TapeError as error:
         raise Failure(ending.CONFIGURATION, str(error)) from None
     if len(days) != 1:
         held = f"{len(days)} days: {', '.join(map(str, sorted(days)))}" if days else "no price of a configured symbol"
         raise Failure(ending.CONFIGURATION, f"a session plays one day, the tape holds {held} (replay takes several)")
-    return days.pop()
+    return days.pop(), broken_lines(tape)
 
 
 def _session_of(
@@ -407,8 +488,10 @@ def _session_of(
     clock: Clock,
     account: Account,
     held: ExitStack,
+    stop_flag: StopFlag,
     venue: PracticeVenue | None = None,
     found: bool = False,
+    complaints: Sequence[str] = (),
 ) -> int:
     config = options.config
     symbols = [row.symbol for strategy in config.strategies for row in strategy.symbols]
@@ -420,17 +503,44 @@ def _session_of(
         True,
         clock,
         calendar.zone,
-        [value for name, value in account.keys.items() if name in SECRET_NAMES],
+        _secrets(account.keys),
         symbols,
     )
     held.callback(log.close)
+    try:
+        return _logged_session(options, calendar, session, clock, account, held, stop_flag, venue, found, complaints, log)
+    except Failure as failure:
+        failure.logged = True
+        _say_why(log, str(failure), failure.code)
+        log.close(failure.code)
+        raise
+    except Exception as error:
+        log.defect("defect", error)
+        log.close(ending.DEFECT)
+        raise
+
+
+def _logged_session(
+    options: RunOptions,
+    calendar: Calendar,
+    session: Session,
+    clock: Clock,
+    account: Account,
+    held: ExitStack,
+    stop_flag: StopFlag,
+    venue: PracticeVenue | None,
+    found: bool,
+    complaints: Sequence[str],
+    log: Log,
+) -> int:
+    config = options.config
     for line in describe(config):
         log.info(line)
     if venue is not None:
         word = "found again" if found else "started"
         log.info(f"practice venue of {session.day} {word}, {clock.speed:g} times as fast as life")
-        for complaint in venue.complaints():
-            log.warning(f"practice venue: {complaint}")
+    for complaint in complaints:
+        log.warning(f"tape {complaint}")
     journal = _journal(config, clock)
     held.callback(journal.close)
     account_name = venue.account if venue is not None else f"{account.broker}:{account.exchange}:{account.product}"
@@ -438,11 +548,13 @@ def _session_of(
     resumed = journal.begin(key, mode=str(config.mode), account=account_name, day=str(session.day))
     if resumed.repaired:
         log.alarm(f"journal: {resumed.repaired}")
+    for other in resumed.interrupted:
+        log.warning(f"session {other.key} was interrupted and is not continued: look at its orders and positions at the venue")
     broker, dialect = _connect(account, clock)
-    _wait_for(broker, clock, log, any(not ending.settled(snapshot) for snapshot in resumed.snapshots.values()))
-    session_run = SessionRun(config, broker, dialect, clock, calendar, session, journal, resumed, log)
-    _on_signals(session_run)
-    if session_run.recover(resumed):
+    left_open = any(not ending.settled(snapshot) for snapshot in resumed.snapshots.values())
+    _answered(broker.check, clock, log, stop_flag, left_open)
+    session_run = SessionRun(config, broker, dialect, clock, calendar, session, journal, resumed, log, stop_flag)
+    if session_run.something_to_do() and session_run.recover(resumed):
         session_run.trade()
     code = session_run.end()
     path = _report(session_run, journal, calendar, code)
@@ -454,21 +566,37 @@ def _session_of(
     return code
 
 
-def _wait_for(broker: Broker, clock: Clock, log: Log, held: bool) -> None:
-    """Until the venue answers and knows us. Without anything held there is an end to the patience; with it there is none."""
-    never, tries = threading.Event(), 0
+def _answered(call: Callable[[], T], clock: Clock, log: Log, stop_flag: StopFlag, left_open: bool) -> T:
+    """Ask until the venue answers. With nothing left open there is an end to the patience; else only a person ends it."""
+    tries = 0
     while True:
         try:
-            broker.check()
-            return
+            return call()
         except Fatal as error:
             raise Failure(ending.CREDENTIALS, f"the broker refuses us: {error}") from None
+        except Refused:
+            raise
         except BrokerError as error:
             tries += 1
             log.warning(f"the broker does not answer ({tries}): {error}")
-            if tries >= START_TRIES and not held:
+            if tries >= START_TRIES and not left_open:
                 raise Failure(ending.CONFIGURATION, f"the broker does not answer: {error}") from None
-        clock.wait(never, RECOVERY_TRIES_S[min(tries, len(RECOVERY_TRIES_S)) - 1])
+        if (request := _pause(clock, stop_flag, _try_s(tries))) is not None:
+            code = ending.UNPROTECTED_OR_UNKNOWN if left_open else ending.OK
+            raise Failure(code, f"stopped by {request.who} before the broker had answered")
+
+
+def _try_s(tries: int) -> float:
+    return RECOVERY_TRIES_S[min(tries, len(RECOVERY_TRIES_S)) - 1]
+
+
+def _pause(clock: Clock, stop_flag: StopFlag, seconds: float) -> StopRequest | None:
+    """Let time pass on the main thread, in pieces, for a signal handler can only set a flag."""
+    never = threading.Event()
+    until_ms = clock.monotonic_ms() + int(seconds * 1000)
+    while stop_flag.request is None and (left_ms := until_ms - clock.monotonic_ms()) > 0:
+        clock.wait(never, min(left_ms / 1000, WATCH_S))
+    return stop_flag.request
 
 
 def _report(session_run: SessionRun, journal: Journal, calendar: Calendar, code: int) -> Path:
@@ -505,17 +633,15 @@ def _connect(account: Account, clock: Clock) -> tuple[Broker, Dialect]:
         raise Failure(ending.CONFIGURATION, str(error)) from None
 
 
-def _on_signals(session_run: SessionRun) -> None:
+def _on_signals(stop_flag: StopFlag) -> None:
     """Handlers only set a flag; the main thread does the rest."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        session_run.stop_request = StopRequest(StopKind.PROTECT, signal.Signals(number).name)
-        session_run.stopping.set()
+        stop_flag.ask(StopRequest(StopKind.PROTECT, signal.Signals(number).name))
 
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # SIGBREAK is Ctrl+Break, on Windows only
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
-
 
 
 # -- command line ------------------------------------------------------------------------------------------------------------
@@ -567,7 +693,7 @@ def replay_command(
     days: list[object] = []
     try:
         with tempfile.TemporaryDirectory() as folder:
-            for day in replay(config, (*tape, *more_tape), timeout_ms, Path(folder)):
+            for day in replay(config, (*tape, *more_tape), timeout_ms, Path(folder), lambda text: say(text, error=True)):
                 if isinstance(day, ClosedDay):
                     say(f"{day.closed.day}: no session ({day.closed.reason}), {day.ticks} ticks not used", error=True)
                     continue

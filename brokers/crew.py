@@ -22,6 +22,7 @@ from state.symbol_state import SymbolState
 PULSE_S = 0.25
 STUCK_MS = 15_000  # without a sign of life
 JOIN_S = 10.0
+DIED = "died"
 
 
 class Heart:
@@ -68,7 +69,6 @@ class Crew:
     ) -> None:
         self._feed = feed
         self._poller = poller
-        self._heart = heart
         self._outbox = outbox
         self._switchboard = switchboard
         self._desks = [self._thread(f"desk-{n}", desk.run) for n in range(desks)]
@@ -78,7 +78,13 @@ class Crew:
         self._alive: dict[str, Callable[[], int]] = {"clock": lambda: heart.alive_ms, "poll": lambda: poller.alive_ms}
         if feed is not None:
             self._alive["ticks"] = lambda: feed.alive_ms
+        self._heart = heart
         self._told: set[str] = set()
+
+    @property
+    def no_ticks(self) -> bool:
+        """The tick thread does not work: prices must come from elsewhere."""
+        return "ticks" in self._told
 
     def start_desks(self) -> None:
         """First of all: recovery needs somebody to carry out what it finds."""
@@ -91,7 +97,7 @@ class Crew:
 
     def check(self, mono_ms: int) -> None:
         """Speak once of each thread that died or hangs, and take entries off while one does."""
-        lost = {thread.name: "died" for thread in (*self._desks, *self._others) if not thread.is_alive()}
+        lost = {thread.name: DIED for thread in (*self._desks, *self._others) if not thread.is_alive()}
         for name, alive_ms in self._alive.items():
             if name not in lost and mono_ms - alive_ms() > STUCK_MS:
                 lost[name] = f"has not moved for {(mono_ms - alive_ms()) // 1000} s"
@@ -102,6 +108,8 @@ class Crew:
             self._switchboard.block("watchdog", f"the {', '.join(sorted(lost))} thread is not working")
         elif self._told:
             self._switchboard.unblock("watchdog")
+        if lost.get("clock") == DIED:
+            self._heart.beat()  # the cutoff must come: whoever looks after the threads beats in its place
         self._told = set(lost)
 
     def threads(self) -> dict[str, str]:

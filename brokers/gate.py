@@ -13,7 +13,6 @@ from enum import Enum
 LARGEST = Decimal("1e12")
 SMALLEST = Decimal("1e-12")
 ONE = Decimal(1)
-NO_WINDOW = (ONE, -ONE)  # nothing lies between: every price is looked at closely
 
 
 class Refusal(Enum):
@@ -51,7 +50,7 @@ class PriceGate:
         self.held_ms = 0
         self.quote: Decimal | None = None
         self.refused: dict[Refusal, int] = {}
-        self._low, self._high = NO_WINDOW
+        self._low, self._high = ONE, -ONE  # nothing lies between: the first price is looked at closely
         if reference is not None:
             self._accept(reference, 0)
 
@@ -108,9 +107,6 @@ class PriceGate:
 
     def _accept(self, price: Decimal, at_ms: int) -> None:
         self.price, self.at_ms, self.held = price, at_ms, None
-        if not self._in_band(price):
-            self._low, self._high = NO_WINDOW
-            return
         self._low, self._high = price * (ONE - self._inner), price * (ONE + self._inner)
         if self._band is not None:
             self._low, self._high = max(self._low, self._band[0]), min(self._high, self._band[1])

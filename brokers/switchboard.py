@@ -43,18 +43,26 @@ class Switchboard:
         self._lock = threading.Lock()  # guards the faults below
         self._faults = 0
         self._defects: list[str] = []
+        self._blocked: dict[str, str] = {}  # blocks of the whole account, for telling
         self.feed: Feed | None = None
         self.poller: Poller | None = None
+        self.answering = True  # polls are answered, as far as we know
         self._asked_on = 0  # number of the feed's connection when the sweep under way began
 
     # -- entries ---------------------------------------------------------------------------------------------------------
 
     def block(self, source: str, reason: str) -> None:
         """No entries in any symbol until `unblock`."""
+        if self._blocked.get(source) != reason:
+            self._blocked[source] = reason
+            self._voice.info(f"entries off: {reason}")
         for symbol in self._states:
             self._block_one(symbol, source, reason)
 
     def unblock(self, source: str) -> None:
+        if (reason := self._blocked.pop(source, None)) is not None:
+            still = "; ".join(self._blocked.values())
+            self._voice.info(f"entries on again after: {reason}" + (f"; still off: {still}" if still else ""))
         for symbol, state in self._states.items():
             if any(block[0] == source for block in state.snapshot.blocks):
                 self._unblock_one(symbol, source)
@@ -124,6 +132,7 @@ class Switchboard:
         self._asked_on = self.feed.connection if self.feed is not None else 0
 
     def swept(self) -> None:
+        self.answering = True
         self.unblock("poll")
         self.unblock("broker")
         if self.feed is not None:
@@ -133,6 +142,7 @@ class Switchboard:
         self._fault()
         self._voice.warning(f"poll failed {failures} times in a row: {reason}")
         if failures == FAILURES_BEARABLE:
+            self.answering = False
             self._voice.alarm(f"the broker has not answered {failures} polls: no entries until it does")
             self.block("poll", "the broker does not answer polls")
 

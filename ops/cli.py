@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, tzinfo
@@ -95,7 +96,11 @@ def run_command_line(program: Program, arguments: Sequence[str] | None = None) -
         error.show()
         return ending.CONFIGURATION
     except (click.Abort, KeyboardInterrupt):
+        say("interrupted", error=True)
         return ending.CONFIGURATION
+    except Exception as error:  # the last line of defence: a code of its own, and everything that is needed to find it
+        say("".join(traceback.format_exception(error)), error=True)
+        return ending.DEFECT
 
 
 # -- facts -------------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,16 @@ class StopRequest(msgspec.Struct, frozen=True):
     who: str
 
 
+class StopFlag:
+    """What a signal handler may do: set one attribute. Not an Event, whose lock the interrupted main thread may hold."""
+
+    def __init__(self) -> None:
+        self.request: StopRequest | None = None
+
+    def ask(self, request: StopRequest) -> None:
+        self.request = request
+
+
 def settled(snapshot: Snapshot) -> bool:
     """Nothing held, nothing resting: there is nothing left to do for this symbol."""
     return not snapshot.position and not snapshot.live_orders()
@@ -39,13 +49,15 @@ def entries_gone(snapshot: Snapshot) -> bool:
     return snapshot.entry is None and snapshot.unprotected_ms is None and not snapshot.in_question
 
 
-def exit_code(snapshots: Iterable[Snapshot], defects: int) -> int:
-    """The worst that is true of any symbol."""
-    codes = [_code(snapshot) for snapshot in snapshots]
+def exit_code(snapshots: Iterable[Snapshot], defects: int, certain: bool = True) -> int:
+    """The worst that is true of any symbol. Not `certain`: the venue is silent or closed, so what should rest there may not."""
+    codes = [_code(snapshot, certain) for snapshot in snapshots]
     return DEFECT if defects else max(codes, default=OK)
 
 
-def _code(s: Snapshot) -> int:
+def _code(s: Snapshot, certain: bool) -> int:
+    if not certain and not settled(s):
+        return UNPROTECTED_OR_UNKNOWN
     if s.phase is Phase.UNKNOWN or any(order.status is Status.QUARANTINED for order in s.live_orders()):
         return UNPROTECTED_OR_UNKNOWN
     if s.position and (s.unprotected_ms is not None or s.stop is None):

@@ -17,6 +17,7 @@ class Failure(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
+        self.logged = False  # its words are the last ones of the log already
 
 
 class RunOptions(msgspec.Struct, frozen=True):

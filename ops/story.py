@@ -32,6 +32,7 @@ from state.reports import OrderRow, Reported
 from state.snapshot import SLOTS, Snapshot
 from state.symbol_state import Work
 
+FEED = "feed"  # the source of blocks that concern one symbol
 ALARM_WORDS = ("UNPROTECTED", "QUARANTINED", "HALTED", "UNKNOWN")
 _LOUD = ("UNPROTECTED", "QUARANTINED", "HALTED")  # ERROR: money may be at risk now
 
@@ -334,14 +335,14 @@ def _resumed(work: Work) -> Iterator[Line]:
 
 
 def _blocks(work: Work) -> Iterator[Line]:
+    """Entry blocks of one symbol; those of the whole account are told once, by whoever makes them."""
     before, after = dict(work.before.blocks), dict(work.after.blocks)
-    for source, reason in after.items():
-        if before.get(source) != reason:
-            yield _line(work, "entries off", f"{reason} ({source})")
-    for source, reason in before.items():
-        if source not in after:
-            others = f"; still off: {'; '.join(after.values())}" if after else ""
-            yield _line(work, "entries on", f"over: {reason} ({source}){others}")
+    was, now = before.get(FEED), after.get(FEED)
+    if now is not None and now != was:
+        yield _line(work, "entries off", now)
+    elif was is not None and now is None:
+        others = f"; still off: {'; '.join(after.values())}" if after else ""
+        yield _line(work, "entries on", f"over: {was}{others}")
 
 
 def _restart(work: Work) -> Iterator[Line]:

@@ -17,11 +17,13 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from simulation.model_core import Cmd, load
-from simulation.model_settings import LARGE, SMALL
+from simulation.model_settings import ALL, LARGE, SMALL
 from simulation.model_venue import Broken, Setting, State, VenueOrder, World, describe
+from simulation.mutants import MUTANTS
 
 MOST_STATES = 2_000_000
-UNPROTECTED_BEATS = 8  # I4: longest way back to protection once the faults are over
+UNPROTECTED_BEATS = 6  # I4: longest way back to protection once the faults are over (the settle window is half of it)
+CALM_BEATS = 1  # and when there never was one
 
 
 class Result(NamedTuple):
@@ -45,6 +47,7 @@ class Search:
         self._numbers: dict[State, int] = {}
         self._came: list[tuple[int, Any]] = []  # from which state, by what
         self._fair: list[int] = []
+        self._calm = self.world.start().left
         self.transitions = 0
         self.depth = 0
         self.exhausted = True
@@ -130,7 +133,7 @@ class Search:
             for one in reversed(path):
                 count = beats[self._fair[one]] + (self._is_beat(one) and self.world.unprotected(self._states[one]))
                 beats[one] = count
-                if count > UNPROTECTED_BEATS:
+                if count > (CALM_BEATS if self._states[one].left == self._calm else UNPROTECTED_BEATS):
                     return self._violation(f"I4 unprotected for {count} beats", one, [])
             self.worst = max(self.worst, beats[start])
         return None
@@ -183,3 +186,84 @@ def _word(part: Any) -> str:
     if isinstance(part, tuple) and part and isinstance(part[0], Cmd):
         return ", ".join(describe(command) for command in part)
     return str(part)
+
+
+# -- all of it -----------------------------------------------------------------------------------------------------------------
+
+
+def check(name: str, mutant: str | None = None, budget_s: float = 600.0) -> Result:
+    """One configuration, against the real core or a broken one. Top level, so that another process can be asked."""
+    setting = next(setting for setting in ALL if setting.name == name)
+    return Search(_core(mutant), setting, budget_s).run()
+
+
+def _core(mutant: str | None) -> SimpleNamespace:
+    if mutant is None:
+        return load()
+    broken = next(one for one in MUTANTS if one.name == mutant)
+    return load({broken.module: [(broken.old, broken.new)]})
+
+
+def hunt(mutant: str, budget_s: float = 60.0) -> dict[str, Any]:
+    """Look for a violation of a broken machine where it is likeliest."""
+    broken = next(one for one in MUTANTS if one.name == mutant)
+    for name in broken.settings:
+        result = check(name, mutant, budget_s)
+        if result.violations:
+            found = result.violations[0]
+            by = {"configuration": name, "states": result.states, "steps": len(found["trace"]) - 1, "by": found["text"]}
+            return {"name": mutant, "caught": True, **by}
+    return {"name": mutant, "caught": False}
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _options(argv)
+    began = time.monotonic()
+    names = [setting.name for setting in {"small": SMALL, "large": LARGE, "all": ALL}[options.size]]
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+        results = list(pool.map(check, names, [None] * len(names), [options.budget_s] * len(names)))
+        table = list(pool.map(hunt, [mutant.name for mutant in MUTANTS])) if options.mutants else []
+    report = _report(results, table, time.monotonic() - began)
+    print(json.dumps(report, indent=1) if options.json else _told(report))
+    survived = len(table) - report["mutants"]["caught"]
+    return 1 if report["violations"] or survived else 0
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tasks.py model", description="Model check of the decision core.")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--size", choices=("small", "large", "all"), default="all")
+    parser.add_argument("--mutants", action=argparse.BooleanOptionalAction, default=True, help="also hunt the broken machines")
+    parser.add_argument("--budget-s", type=float, default=600.0, help="seconds for one configuration; what is cut off is told")
+    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    return parser.parse_args(argv)
+
+
+def _report(results: list[Result], table: list[dict[str, Any]], wall_s: float) -> dict[str, Any]:
+    return {
+        "states": sum(result.states for result in results),
+        "configurations": [result._asdict() | {"violations": len(result.violations)} for result in results],
+        "violations": [violation for result in results for violation in result.violations],
+        "mutants": {"total": len(table), "caught": sum(one["caught"] for one in table), "table": table},
+        "wall_s": round(wall_s, 1),
+    }
+
+
+def _told(report: dict[str, Any]) -> str:
+    lines = []
+    for one in report["configurations"]:
+        cut = "" if one["exhausted"] or one["violations"] else "  CUT OFF: not every state was seen"
+        lines.append(f"{one['states']:>9,} states {one['depth']:>3} deep {one['wall_s']:>7.1f} s  {one['name']}{cut}")
+    for violation in report["violations"]:
+        lines += ["", f"VIOLATION in {violation['configuration']}: {violation['text']}", *(f"  {x}" for x in violation["trace"])]
+    for one in report["mutants"]["table"]:
+        lines.append(f"{'caught  ' if one['caught'] else 'SURVIVED'}  {one['name']}" + (f": {one['by']}" if one["caught"] else ""))
+    lines.append(
+        f"{report['states']:,} states, {len(report['violations'])} violations, mutants caught {report['mutants']['caught']}"
+        f" of {report['mutants']['total']}, {report['wall_s']} s"
+    )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

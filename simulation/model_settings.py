@@ -35,6 +35,7 @@ SMALL: tuple[Setting, ...] = (
     _setting("long, yes without effect", ONE, idle=1, leave=1),
     _setting("short, trail", SHORT, trail=1, loosen=1),
     _setting("long, slow report", ONE, stale=1, leave=1),
+    _setting("short, crash, leave", SHORT, crash=1, leave=1),
     _setting("long, somebody cancels", ONE, withdraw=1),
 )
 

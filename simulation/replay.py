@@ -6,7 +6,7 @@ clock (bars, cutoff), then the venue matches the tick, then the runner sees the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +17,7 @@ from brokers.base import Broker, FillRow, OrderRow
 from brokers.desk import Desk, DeskListener, Outbox, Recorder
 from brokers.paper import Paper
 from brokers.reports import Reports
-from brokers.tape import TapeTick, read_tape
+from brokers.tape import Tape, TapeTick, read_tape
 from ops.config import Config, calendar_of
 from ops.ending import exit_code
 from ops.plan import Planned, make_rules, plan_day, symbol_facts
@@ -139,8 +139,22 @@ def _instrument(config: Config, symbol: str) -> Instrument:
     return Instrument(symbol, config.broker.exchange, grid.tick_size, grid.lot_size)
 
 
-def replay(config: Config, paths: Sequence[Path], entry_timeout_ms: int, journal_dir: Path) -> Iterator[Report | ClosedDay]:
-    """Each session day of the tape in turn: its report, or why there was none. TapeError for a file that is no tape."""
+def broken_lines(tape: Tape) -> list[str]:
+    """What is wrong with the files of a tape that has been read to its end, one line for each."""
+    return [found.describe() for found in tape.reports if found.bad or found.late]
+
+
+def replay(
+    config: Config,
+    paths: Sequence[Path],
+    entry_timeout_ms: int,
+    journal_dir: Path,
+    tell: Callable[[str], object] = lambda text: None,
+) -> Iterator[Report | ClosedDay]:
+    """Each session day of the tape in turn: its report, or why there was none. TapeError for a file that is no tape.
+
+    `tell` hears of broken lines when the tape has ended.
+    """
     calendar = calendar_of(config.session)
     symbols = {row.symbol for strategy in config.strategies for row in strategy.symbols}
     tape = read_tape(paths, symbols)
@@ -166,6 +180,8 @@ def replay(config: Config, paths: Sequence[Path], entry_timeout_ms: int, journal
                     ticks=done.ticks,
                     faults={},
                 )
+    for line in broken_lines(tape):
+        tell(f"tape {line}")
 
 
 class Quiet:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from hashlib import blake2b
 from typing import Any, get_type_hints
 
@@ -149,12 +150,18 @@ def _event(event: Event, *, told: bool, client_id: str) -> dict[str, Any]:
 
 def _compact(value: msgspec.Struct, skipped: set[str]) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    for field in fields(value):
-        item = getattr(value, field.name)
-        if field.name in skipped or item is None or item == field.default:
+    for name, default in _defaults_of(type(value)):
+        item = getattr(value, name)
+        if name in skipped or item is None or item == default:
             continue
-        out[field.name] = _compact(item, set()) if isinstance(item, msgspec.Struct) else item
+        out[name] = _compact(item, set()) if isinstance(item, msgspec.Struct) else item
     return out
+
+
+@cache
+def _defaults_of(kind: type[msgspec.Struct]) -> tuple[tuple[str, Any], ...]:
+    """Once per type: `fields` compiles its annotations anew each time, 0.2 ms between a decision and its order."""
+    return tuple((field.name, field.default) for field in fields(kind))
 
 
 def _shortened(value: msgspec.Struct, codes: Mapping[str, str], client_id: str) -> dict[str, Any]:

@@ -252,9 +252,11 @@ def _why_not_enter_now(s: Snapshot, order: Order, rules: Rules, now_ms: int) -> 
 
 
 def cancel(draft: Draft, slot: str, reason: str) -> None:
-    """Ask once; the slot stays taken until the venue's own word empties it."""
+    """Ask once; the slot stays taken until the venue's own word empties it. What has filled in full is not asked for."""
     order = getattr(draft.s, slot)
-    if order is not None and order.status is Status.WORKING and draft.mono_ms >= order.retry_ms:
+    if order is None or order.status is not Status.WORKING or not draft.s.remaining(order):
+        return
+    if draft.mono_ms >= order.retry_ms or not order.cancel_asked:  # the pause after a failed amend holds up no cancel
         draft.cancel(slot, reason)
 
 

@@ -297,7 +297,11 @@ def _fail(draft: Draft, slot: str, reason: str) -> None:
 
 
 def _fill(draft: Draft, event: FillSeen) -> None:
+    before = draft.s.ledger
     _take(draft, event.fill)
+    slot = draft.s.slot_of(event.fill.client_id)
+    if slot is not None and draft.s.ledger is not before and not draft.s.remaining(getattr(draft.s, slot)):
+        draft.query(slot)  # filled in full: the venue's last word on it is due
 
 
 def _take(draft: Draft, fill: Fill) -> None:
@@ -374,7 +378,7 @@ def _closed(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
     expected = row.filled if row.filled is not None else row.qty if row.state is Reported.FILLED else None
     if expected is None or filled < expected:
         _ask_again(draft, slot, event)
-    elif _surprising(order, row) and (order.strikes == 0 or event.asked_ms <= order.changed_ms):
+    elif _surprising(order, row) and (order.strikes == 0 or event.asked_ms < order.changed_ms or event.source == "stream"):
         if order.strikes == 0:
             draft.change(slot, status=Status.UNKNOWN, strikes=1, venue_id=order.venue_id or row.venue_id)
         draft.query(slot)

@@ -111,5 +111,6 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
             order.status not in (Status.WORKING, Status.QUARANTINED)
             or (order.purpose is not Purpose.ENTRY and not order.verified)
             or order.purpose is Purpose.EXIT
+            or not self.remaining(order)
             for order in self.live_orders()
         )

@@ -152,6 +152,8 @@ class Story:
     def hold(self) -> None:
         """In position at the entry price, with the stop working and read back."""
         self.tick("730.65", "731.15", "731.20")
+        if not self.stream:
+            self.poll()
         assert self.s.stop is not None and self.s.stop.verified
 
     # -- what is true ------------------------------------------------------------------------------------------------------

@@ -12,13 +12,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import requests
+import websocket
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -187,7 +189,7 @@ class VenueBooks:
 
     def __init__(self, folder: Path) -> None:
         note = json.loads((folder / "data" / "practice.json").read_text(encoding="utf-8"))
-        self.rest_url, self._key = str(note["rest_url"]), str(note["api_key"])
+        self.rest_url, self._ws_url, self._key = str(note["rest_url"]), str(note["ws_url"]), str(note["api_key"])
         self._session = requests.Session()
 
     def ask(self, path: str, deadline_s: float = 5.0, **body: Any) -> Any:
@@ -207,6 +209,22 @@ class VenueBooks:
     def live(self) -> list[dict[str, Any]]:
         return [row for row in self.orders() if row["order_status"] in ("open", "trigger pending")]
 
+    def stops(self) -> list[tuple[str, int, Decimal]]:
+        """Protective stops at work: symbol, quantity, level."""
+        rows = [row for row in self.live() if row["pricetype"] == "SL-M"]
+        return sorted((row["symbol"], int(row["quantity"]), Decimal(row["trigger_price"])) for row in rows)
+
+    def names(self, letter: str) -> list[str]:
+        """Our names of every entry (E), stop (S) or exit (X) the venue has ever taken."""
+        return sorted(row["strategy"] for row in self.orders() if row["strategy"].rpartition("-")[2].startswith(letter))
+
+    def stream(self) -> websocket.WebSocket:
+        """A socket of our own on its order updates."""
+        stream = websocket.create_connection(self._ws_url, timeout=WAIT_S)
+        for message in ({"action": "authenticate", "api_key": self._key}, {"action": "subscribe_orders"}):
+            stream.send(json.dumps(message))
+        return stream
+
     def pid(self) -> int:
         return int(self.ask("/practice/clock")["pid"])
 
@@ -218,32 +236,98 @@ def stop_venue(folder: Path) -> None:
 
 
 class Witness:
-    """Looks into the venue's books again and again while a session runs, and remembers what it saw."""
+    """Watches the venue while a session runs, and remembers: its book again and again, and each word of its order stream.
+
+    The stream misses nothing, so `last_words` is what the venue held in the end; amended prices show in the book only.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._stop = threading.Event()
-        self.seen: list[list[dict[str, Any]]] = []
-        self.fills: list[dict[str, Any]] = []
-        self.positions: dict[str, Decimal] = {}
-        self._thread = threading.Thread(target=self._watch, name="witness", daemon=True)
+        self.books: list[list[dict[str, Any]]] = []
+        self.last_words: dict[str, dict[str, Any]] = {}
+        self._threads = [threading.Thread(target=body, daemon=True) for body in (self._watch, self._listen)]
+
+    def amounts_working(self, name: str) -> list[int]:
+        """The quantities with which this order of ours was seen at work, in their order."""
+        seen = [row for book in self.books for row in book if row["strategy"] == name and row["order_status"] == "trigger pending"]
+        return list(dict.fromkeys(int(row["quantity"]) for row in seen))
+
+    def triggers_working(self, name: str) -> list[Decimal]:
+        seen = [row for book in self.books for row in book if row["strategy"] == name and row["order_status"] == "trigger pending"]
+        return list(dict.fromkeys(Decimal(row["trigger_price"]) for row in seen))
+
+    def positions(self) -> dict[str, int]:
+        held: dict[str, int] = {}
+        for row in self.last_words.values():
+            held[row["symbol"]] = held.get(row["symbol"], 0) + row["filled_quantity"] * (1 if row["action"] == "BUY" else -1)
+        return held
+
+    def _venue(self) -> VenueBooks | None:
+        while not self._stop.is_set():
+            with suppress(OSError, ValueError):
+                return VenueBooks(self._folder)
+            self._stop.wait(LOOK_S)
+        return None
 
     def _watch(self) -> None:
-        books = None
-        while not self._stop.is_set():
-            with suppress(OSError, requests.RequestException, ValueError):
-                books = books or VenueBooks(self._folder)
-                self.seen.append(books.orders())
-                self.fills, self.positions = books.fills(), books.positions()
+        venue = self._venue()
+        while venue is not None and not self._stop.is_set():
+            try:
+                self.books.append(venue.orders())
+            except (OSError, ValueError, requests.RequestException):
+                return  # it has been stopped
             self._stop.wait(LOOK_S)
 
+    def _listen(self) -> None:
+        venue = self._venue()
+        if venue is None:
+            return
+        with suppress(OSError, websocket.WebSocketException), closing(venue.stream()) as stream:
+            while not self._stop.is_set():
+                text = stream.recv()
+                if not text:
+                    return
+                row = json.loads(text)
+                if row.get("type") == "order_update":
+                    self.last_words[row["orderid"]] = row
+
     def __enter__(self) -> Witness:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._threads[1].join(WAIT_S)  # ends with the venue
         self._stop.set()
-        self._thread.join(WAIT_S)
+        self._threads[0].join(WAIT_S)
+
+
+# -- tapes ---------------------------------------------------------------------------------------------------------------------
+
+TAPE_HEADER = "ts_utc_iso_ms,symbol,exchange,price,qty"
+
+
+def write_tape(path: Path, paths: Mapping[str, Sequence[tuple[str, str]]], end: str, broken: Sequence[str] = (), day: str = DAY) -> Path:
+    """One price a second for each symbol, from its first turn to `end`. A turn is (time in India, price from then on)."""
+    midnight = datetime.fromisoformat(f"{day}T00:00:00+05:30")
+    rows = []
+    for symbol, turns in paths.items():
+        times = [seconds(time) for time, _ in turns] + [seconds(end)]
+        for (_, price), first, last in zip(turns, times, times[1:], strict=False):
+            rows += [(second, symbol, price) for second in range(first, last)]
+    lines = [
+        f"{(midnight + timedelta(seconds=second)).astimezone(UTC):%Y-%m-%dT%H:%M:%S}.000Z,{symbol},NSE,{price},100"
+        for second, symbol, price in sorted(rows)
+    ]
+    path.write_text("\n".join([TAPE_HEADER, *lines, *broken, ""]), encoding="utf-8")
+    return path
+
+
+def seconds(text: str) -> int:
+    """Of a time of day like 09:15:00."""
+    hours, minutes, rest = text.split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + int(rest)
 
 
 @contextmanager

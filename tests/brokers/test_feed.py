@@ -20,6 +20,7 @@ from brokers.channel import Limits, Missed
 from brokers.dialect import Several, Snapshot
 from brokers.feed import Feed
 from brokers.openalgo_stream import OpenAlgoStream
+from brokers.wire import Wire, WireClosed
 from state.clock import Clock, ScaledClock, SystemClock
 from state.orders import Side
 from tests.brokers.ws_stub import RawStub, StreamStub, market_data, raw_frame, subscribed, swallow
@@ -769,6 +770,21 @@ def test_a_sink_that_raises_halts_its_symbol_and_no_other(venue: StreamStub, sta
     ]
 
 
+def test_faults_with_good_ticks_between_them_halt_nothing(venue: StreamStub, start: Start) -> None:
+    """FEE-11: only so many in a row do."""
+
+    def moody(price: Decimal, at_ms: int) -> None:
+        if price != D(702):
+            raise ZeroDivisionError("no")
+
+    rig = start(venue.url, sinks={"SBIN": moody}).ready()
+
+    venue.send(*(market_data("SBIN", str(700 + step), rig.now()) for step in range(5)))
+
+    rig.count("faults", 4)
+    assert [heard for heard in rig.told.of("on", "off") if heard[1] == "SBIN"] == [("off", "SBIN", "no tick yet"), ("on", "SBIN")]
+
+
 def test_a_listener_that_raises_on_an_order_update_is_told_and_the_thread_goes_on(venue: StreamStub, start: Start) -> None:
     """FEE-11"""
     rig = start(venue.url).ready()
@@ -845,3 +861,27 @@ def test_stop_ends_a_back_off_at_once(start: Start) -> None:
     rig.close()
 
     assert time.monotonic() - began < 1.0
+
+
+def test_stop_is_noticed_even_where_the_connection_cannot_be_woken_up(raw: Callable[..., RawStub]) -> None:
+    """CON-16: a system whose sockets do not wake up on a shutdown."""
+
+    def script(sock: socket.socket) -> None:
+        sock.sendall(LOGIN)
+        swallow(sock)
+
+    rig = Rig(raw(script).url).ready()
+    assert rig.feed._connection is not None
+    rig.feed._connection.wire.abort = lambda: None  # type: ignore[method-assign]
+
+    rig.close()
+
+
+def test_a_stop_before_there_is_a_socket_ends_the_attempt(raw: Callable[..., RawStub]) -> None:
+    """CON-16: otherwise a server that never answers the handshake would hold the thread for seconds."""
+    stub = raw(swallow, handshake=False)
+    wire = Wire(SystemClock(), going=lambda: False, heard=lambda: None, answer_s=PATIENCE_S)
+
+    with pytest.raises(WireClosed, match="stopping"):
+        wire.open(stub.url)
+    wire.close()

@@ -378,7 +378,15 @@ def test_every_exit_code_of_the_design_has_its_words() -> None:
 
 def test_the_redactor_knows_the_spellings_of_a_secret() -> None:
     """OPS-09"""
-    redact = redactor([KEY, "", "abc", 'quo"te\\d'])
+    redact = redactor([KEY, "", "abc", 'quo"te\\d', "two words"])
 
-    spellings = [KEY, "k3y%2BPlanted%2F5ecret%3D%3D", "k3y%2BPlanted/5ecret%3D%3D", 'quo"te\\d', 'quo\\"te\\\\d', "abc"]
-    assert [redact(f"a{text}b") for text in spellings] == ["a***b"] * 5 + ["aabcb"]
+    spellings = [
+        KEY,
+        "k3y%2BPlanted%2F5ecret%3D%3D",
+        "k3y%2BPlanted/5ecret%3D%3D",
+        'quo"te\\d',
+        'quo\\"te\\\\d',
+        "two+words",
+        "abc",
+    ]
+    assert [redact(f"a{text}b") for text in spellings] == ["a***b"] * 6 + ["aabcb"]

@@ -221,6 +221,25 @@ def test_an_empty_or_a_foreign_database_is_called_that(path: Path) -> None:
         path.unlink()
 
 
+def test_what_sqlite_finds_wrong_is_refused_before_any_session_begins(path: Path) -> None:
+    """FEATURES 121: quick_check, whichever session the damage is in."""
+    record_a_day(path)
+    strict, loose = "thread TEXT NOT NULL", "thread TEXT"
+    _rewrite_schema(path, strict, loose)
+    change(path, "UPDATE records SET thread = NULL WHERE id = ?", newest(path))
+    _rewrite_schema(path, loose, strict)
+
+    with pytest.raises(JournalDamaged, match="NULL value in records.thread"):
+        Journal.open(path, clock=VirtualClock(OPEN_MS))
+
+
+def _rewrite_schema(path: Path, old: str, new: str) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute("UPDATE sqlite_master SET sql = replace(sql, ?, ?)", (old, new))
+    connection.close()
+
+
 def test_something_that_is_no_file_is_in_the_way_not_damaged(path: Path) -> None:
     path.mkdir()
 
