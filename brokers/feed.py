@@ -38,6 +38,9 @@ from brokers.wire import Wire, WireClosed
 from state.clock import Clock
 
 
+NO_TICK_YET = "no tick yet"  # why entries are off before the first one
+
+
 class _Connection:
     """What is known of one connection. Only the tick thread writes here, except that the checking thread sets `login_again`."""
 
@@ -171,7 +174,7 @@ class Feed:
 
     def run(self) -> None:
         """Connects, reads, and connects again until `stop`."""
-        self._path.down("no tick yet")
+        self._path.down(NO_TICK_YET)
         while not self._stopping.is_set():
             self._backoff.attempted(self._clock.monotonic_ms())
             reason = self._connect_and_read()

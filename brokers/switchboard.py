@@ -11,7 +11,7 @@ from typing import Protocol
 
 from brokers.base import OrderRow
 from brokers.channel import Missed
-from brokers.feed import Feed
+from brokers.feed import NO_TICK_YET, Feed
 from brokers.poller import FAILURES_BEARABLE, Poller
 from brokers.reports import Reports
 from state.clock import Clock
@@ -161,10 +161,12 @@ class Switchboard:
         self._voice.warning(f"feed disconnected: {reason}")
 
     def entries_off(self, symbol: str, reason: str) -> None:
-        self._block_one(symbol, "feed", reason)
+        self._block_one(symbol, "start" if reason == NO_TICK_YET else "feed", reason)
 
     def entries_on(self, symbol: str) -> None:
-        self._unblock_one(symbol, "feed")
+        for source, _ in self._states[symbol].snapshot.blocks:
+            if source in ("start", "feed"):
+                self._unblock_one(symbol, source)
 
     def missed(self, symbol: str, missed: Missed) -> None:
         self._states[symbol].missed(missed.low, missed.high, missed.last_ms)

@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 
 from simulation.model_core import Cmd, load
 from simulation.model_settings import ALL, LARGE, SMALL
-from simulation.model_venue import Broken, Setting, State, VenueOrder, World, describe
+from simulation.model_venue import BEAT_STEP, Broken, Setting, State, VenueOrder, World, describe
 from simulation.mutants import MUTANTS
 
-MOST_STATES = 2_000_000
+NOWHERE = -1
+FIRST_FOLLOW = 500  # states
+REST_BEATS = 12  # I12: longest way to rest once the faults are over
 UNPROTECTED_BEATS = 6  # I4: longest way back to protection once the faults are over (the settle window is half of it)
 CALM_BEATS = 1  # and when there never was one
 
@@ -34,122 +36,128 @@ class Result(NamedTuple):
     violations: list[dict[str, Any]]
     wall_s: float
     exhausted: bool
+    rest_beats: int = 0
     unprotected_beats: int = 0
 
 
 class Search:
-    def __init__(self, core: SimpleNamespace, setting: Setting, budget_s: float = 600.0, most: int = MOST_STATES) -> None:
+    def __init__(self, core: SimpleNamespace, setting: Setting, budget_s: float = 600.0) -> None:
         self.world = World(core, setting)
         self.setting = setting
         self._until = time.monotonic() + budget_s
-        self._most = most
+        self._calm = self.world.start().left
         self._states: list[State] = []
         self._numbers: dict[State, int] = {}
         self._came: list[tuple[int, Any]] = []  # from which state, by what
-        self._fair: list[int] = []
-        self._calm = self.world.start().left
-        self.transitions = 0
-        self.depth = 0
+        self._fair: list[int] = []  # of expanded states: where the fair step leads
+        self._beat: list[bool] = []  # ... and whether that takes a heartbeat
+        self._ends: dict[int, tuple[int, int]] = {}  # beats from here to rest, and how many of them unprotected
+        self.transitions = self.depth = self.beats = self.unprotected = 0
         self.exhausted = True
-        self.worst = 0
 
     def run(self) -> Result:
         began = time.monotonic()
         try:
-            violation = self._search()
-            if violation is None and self.exhausted:
-                violation = self._follow()
+            self._search()
+            self._follow()
+            violations = []
         except _Found as found:
-            violation = found.violation
+            violations = [found.violation]
+        wall_s = round(time.monotonic() - began, 2)
+        count = len(self._states)
         return Result(
-            self.setting.name,
-            len(self._states),
-            self.transitions,
-            self.depth,
-            [violation] if violation else [],
-            round(time.monotonic() - began, 2),
-            self.exhausted,
-            self.worst,
+            self.setting.name, count, self.transitions, self.depth, violations, wall_s, self.exhausted, self.beats, self.unprotected
         )
 
+    def _search(self) -> None:
+        """Layer by layer. Where the states found so far end up is looked at each time their number has doubled."""
+        self._add(self.world.start(), -1, ("start",))
+        layer_ends, follow_at = 1, FIRST_FOLLOW
+        while len(self._fair) < len(self._states):
+            if len(self._fair) == layer_ends:
+                self.depth += 1
+                layer_ends = len(self._states)
+                if len(self._fair) >= follow_at:
+                    self._follow()
+                    follow_at = 2 * len(self._fair)
+                if time.monotonic() > self._until:
+                    self.exhausted = False
+                    return
+            self._expand(len(self._fair))
+
+    def _expand(self, index: int) -> None:
+        state, fair, is_beat = self._states[index], NOWHERE, False
+        try:
+            for step, after in self.world.fair_steps(state):
+                if after != state:
+                    number = self._add(after, index, step)
+                    if fair == NOWHERE:
+                        fair, is_beat = number, step[0] == BEAT_STEP
+            for step, after in self.world.other_steps(state):
+                if after != state:
+                    self._add(after, index, step)
+        except Broken as broken:
+            raise _Found(self._violation(str(broken), index)) from None
+        self._fair.append(fair)
+        self._beat.append(is_beat)
+
     def _add(self, state: State, origin: int, step: Any) -> int:
+        self.transitions += 1
         number = self._numbers.get(state)
         if number is None:
             number = self._numbers[state] = len(self._states)
             self._states.append(state)
             self._came.append((origin, step))
-            self._fair.append(-1)
             try:
                 self.world.check(state)
             except Broken as broken:
                 raise _Found(self._violation(str(broken), number)) from None
         return number
 
-    def _search(self) -> dict[str, Any] | None:
-        self._add(self.world.start(), -1, ("start",))
-        index, layer_ends = 0, 1
-        while index < len(self._states):
-            if index == layer_ends:
-                self.depth += 1
-                layer_ends = len(self._states)
-                if time.monotonic() > self._until or len(self._states) > self._most:
-                    self.exhausted = False
-                    return None
-            try:
-                self._expand(index)
-            except Broken as broken:
-                return self._violation(str(broken), index)
-            index += 1
-        return None
+    # -- where it all ends -------------------------------------------------------------------------------------------------------
 
-    def _expand(self, index: int) -> None:
-        state, fair = self._states[index], -1
-        for step, after in self.world.steps(state):
-            if after is state or after == state:
-                continue
-            self.transitions += 1
-            number = self._add(after, index, step)
-            if fair < 0:
-                fair = number
-        self._fair[index] = fair
-
-    def _follow(self) -> dict[str, Any] | None:
-        """From every state along the fair path: it ends, it ends well, and protection is back in time."""
-        beats: dict[int, int] = {}  # state -> beats without protection from here on
-        for start in range(len(self._states)):
+    def _follow(self) -> None:
+        """From every state on along the fair steps: they end, they end well, and in time."""
+        for start in range(len(self._fair)):
             path, seen, at = [], set(), start
-            while at not in beats and not self._at_rest(at):
+            while at < len(self._fair) and at not in self._ends and self._fair[at] != NOWHERE:
                 if at in seen:
-                    return self._violation("I12 never comes to rest", start, path[path.index(at) :])
+                    raise _Found(self._violation("I12 never comes to rest", start, path))
                 seen.add(at)
                 path.append(at)
                 at = self._fair[at]
-            if at not in beats:
-                try:
-                    self.world.check_rest(self._states[at])
-                except Broken as broken:
-                    return self._violation(str(broken), start, [*path, at])
-                beats[at] = 0
+            if at >= len(self._fair):
+                continue  # not that far yet
+            if at not in self._ends:
+                self._rest(start, path, at)
             for one in reversed(path):
-                count = beats[self._fair[one]] + (self._is_beat(one) and self.world.unprotected(self._states[one]))
-                beats[one] = count
-                if count > (CALM_BEATS if self._states[one].left == self._calm else UNPROTECTED_BEATS):
-                    return self._violation(f"I4 unprotected for {count} beats", one, [])
-            self.worst = max(self.worst, beats[start])
-        return None
+                self._measure(one)
 
-    def _at_rest(self, number: int) -> bool:
-        """Nothing but faults, prices and people can move it: its first step forward is not one of the fair ones."""
-        state = self._states[number]
-        return not any(after != state for step, after in self.world.fair_steps(state))
+    def _rest(self, start: int, path: list[int], at: int) -> None:
+        try:
+            self.world.check_rest(self._states[at])
+        except Broken as broken:
+            raise _Found(self._violation(str(broken), start, path)) from None
+        self._ends[at] = (0, 0)
 
-    def _is_beat(self, number: int) -> bool:
-        return self._states[number] != self._states[self._fair[number]] and self._came_by_beat(number)
+    def _measure(self, number: int) -> None:
+        """Beats until rest, and beats without protection on the way."""
+        beats, bare = self._ends[self._fair[number]]
+        if self._beat[number]:
+            beats, bare = beats + 1, bare + self.world.unprotected(self._states[number])
+        self._ends[number] = (beats, bare)
+        self.beats, self.unprotected = max(self.beats, beats), max(self.unprotected, bare)
+        if beats > REST_BEATS:
+            raise _Found(self._violation(f"I12 takes {beats} beats to come to rest", number, self._way(number)))
+        if bare > (CALM_BEATS if self._states[number].left == self._calm else UNPROTECTED_BEATS):
+            raise _Found(self._violation(f"I4 unprotected for {bare} beats", number, self._way(number)))
 
-    def _came_by_beat(self, number: int) -> bool:
-        state = self._states[number]
-        step = next(step for step, after in self.world.fair_steps(state) if after != state)
-        return step[0] == "a heartbeat later"
+    def _way(self, number: int) -> list[int]:
+        way = []
+        while self._fair[number] != NOWHERE:
+            way.append(number)
+            number = self._fair[number]
+        return way
 
     # -- telling ---------------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ NOW = 1_000_000  # monotonic time of every decision, less one
 BEAT = 3_000  # how far a heartbeat moves time
 OLDEST = NOW - 3 * BEAT  # older than this is simply old: every limit of ours is shorter
 LEVEL_MS = 1_000_000  # session time moves in levels: an entry of one level has timed out on the next
-ELSEWHEN = 10**9  # a restarted process counts its monotonic time from somewhere else
+ELSEWHEN = 40 * BEAT  # a restarted process counts its monotonic time from somewhere else
 SETTLE_BEATS = 3
 MOST = 5  # failures are only told apart up to here (the pauses no longer grow)
 
@@ -100,6 +100,7 @@ class Rulebook(NamedTuple):
     max_entries: int = 1
     cutoff_level: int | None = None
     max_retries: int = 1
+    entry_timeout_levels: int = 1
 
 
 def price(book: Rulebook, long_price: int) -> int:
@@ -152,7 +153,7 @@ def make_rules(core: SimpleNamespace, book: Rulebook) -> Any:
         cutoff_ms=10**12 if book.cutoff_level is None else book.cutoff_level * LEVEL_MS,
         max_entries=book.max_entries,
         max_retries=book.max_retries,
-        entry_timeout_ms=LEVEL_MS,
+        entry_timeout_ms=LEVEL_MS * book.entry_timeout_levels,
         can_replace=book.can_replace,
     )
 

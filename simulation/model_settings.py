@@ -21,7 +21,7 @@ def _both(name: str, book: Rulebook, **rest: int | bool) -> tuple[Setting, Setti
 ONE = Rulebook()
 SHORT = Rulebook(short=True)
 TWO = Rulebook(qty=2)
-CUTOFF = Rulebook(cutoff_level=1)
+CUTOFF = Rulebook(cutoff_level=1, entry_timeout_levels=9)
 
 SMALL: tuple[Setting, ...] = (
     *_both("one time-out", ONE, timeout=1),
@@ -37,6 +37,7 @@ SMALL: tuple[Setting, ...] = (
     _setting("long, slow report", ONE, stale=1, leave=1),
     _setting("short, crash, leave", SHORT, crash=1, leave=1),
     _setting("long, somebody cancels", ONE, withdraw=1),
+    _setting("long, slow position reports", ONE, positions=True, stale=2),
 )
 
 PARTIAL: tuple[Setting, ...] = (

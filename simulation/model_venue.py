@@ -1,7 +1,7 @@
 """A whole small world around the decision core: one honest venue, one desk, one journal, and every fault the budgets allow.
 
-`World.steps(state)` lists everything that can happen next; the first step that changes anything is what happens when no further
-fault strikes (the *fair* step), which is how the search knows where each state ends up. The venue is honest: it executes what it
+`fair_steps` and `other_steps` list everything that can happen next. The first fair step that changes anything is what happens when
+no further fault strikes, which is how the search knows where each state ends up. The venue is honest: it executes what it
 accepted, shows what is true at the time it was asked, and nothing it did not accept before the settle window is over ever appears.
 """
 
@@ -36,6 +36,7 @@ FAULTS = (
     "trail", "further", "loosen", "leave", "gap", "flatten", "tighten", "lapse", "slow",
 )  # fmt: skip
 AT = {fault: index for index, fault in enumerate(FAULTS)}
+BEAT_STEP = "a heartbeat later"
 ENTRY, STOP, TARGET, EXIT = "E", "S", "T", "X"
 
 
@@ -124,9 +125,8 @@ class World:
 
     # -- everything that can happen --------------------------------------------------------------------------------------
 
-    def steps(self, state: State) -> Iterator[Step]:
-        """The fair ones first, in the order in which they happen when nothing goes wrong."""
-        yield from self.fair_steps(state)
+    def other_steps(self, state: State) -> Iterator[Step]:
+        """The market, the strategy, people, faults."""
         if self._has(state, "slow") and (state.hand or state.queue or state.call):
             yield ("a heartbeat later, the desk still busy",), self._beat(self._spend(state, "slow"))
         yield from self._fills(state)
@@ -138,7 +138,7 @@ class World:
             yield ("CRASH and restart",), self._crash(state)
 
     def fair_steps(self, state: State) -> Iterator[Step]:
-        """What happens without faults, prices and people."""
+        """What happens, in this order, when nothing else does: the first that changes anything is the fair step."""
         yield from self._desk(state)
         yield from self._ghosts(state)
         yield from self._deliver(state)
@@ -146,7 +146,7 @@ class World:
         yield from self._sights(state)
         yield from self._housekeeping(state)
         if not (state.hand or state.queue or state.call):
-            yield ("a heartbeat later",), self._beat(state)
+            yield (BEAT_STEP,), self._beat(state)
 
     def _tell(self, state: State, key: Key) -> State:
         """The machine hears of an event."""
@@ -346,7 +346,7 @@ class World:
             if self._has(state, "withdraw"):
                 gone = self._put(self._spend(state, "withdraw"), index, order._replace(state="CANCELLED"))
                 yield ("somebody cancels", order), gone
-            if self._has(state, "tighten") and order.purpose == STOP:
+            if self._has(state, "tighten") and order.purpose == STOP and self._owner(state, order) is not None:
                 moved = order._replace(trigger=price(self.setting.book, STOP_AT + 1))
                 if (moved.trigger - order.trigger) * self._sign > 0:
                     yield ("somebody tightens", order), self._mark(self._put(self._spend(state, "tighten"), index, moved))
@@ -382,7 +382,7 @@ class World:
             if owner is not None:
                 yield ("we see", order), self._tell(state, ("row", owner, self._row(order), NOW + 1))
         yield from self._resolve(state)
-        if self.setting.positions and not state.ghosts:
+        if self.setting.positions and self._fills_known(state):
             yield ("we see the position", held(state)), self._tell(state, ("position", held(state), NOW + 1))
 
     def _resolve(self, state: State) -> Iterator[Step]:
@@ -402,6 +402,12 @@ class World:
             elif over:
                 yield ("after the settle window nothing is there of", client_id), self._tell(state, ("absent", client_id))
 
+    def _fills_known(self, state: State) -> bool:
+        """A sweep tells the fills first and the position after them."""
+        filled = self.machine.snapshots[state.snapshot].ledger.filled
+        owners = [(self._owner(state, order), order) for order in state.orders if order.fills]
+        return all(int(filled(owner)) >= order.filled for owner, order in owners if owner is not None)
+
     def _pictures(self, state: State) -> Iterator[Step]:
         """Reports that are asked now and come later, when the world may have moved on."""
         if not self._has(state, "stale"):
@@ -412,7 +418,8 @@ class World:
             if owner is not None:
                 flight = Flight("row", owner, self._row(order), 0, False)
                 yield ("a report leaves, slowly:", order), spent._replace(flights=(*state.flights, flight))
-        if self.setting.positions:
+        sweeping = any(flight.kind == "position" for flight in state.flights)  # by one thread: one at a time
+        if self.setting.positions and not sweeping and self._fills_known(state):
             flight = Flight("position", "", held(state), 0, False)
             yield ("a position report leaves, slowly", held(state)), spent._replace(flights=(*state.flights, flight))
 
@@ -482,6 +489,8 @@ class World:
         """The safety invariants, by the venue's own truth."""
         if self.machine.faults:
             raise Broken(f"I0 {self.machine.faults[0]}")
+        if self.machine.snapshots[state.snapshot].halted:
+            raise Broken("I2 halted over a disagreement, though the venue is honest")
         live = [order for order in state.orders if order.state == "WORKING"]
         entries = [order for order in state.orders if order.purpose == ENTRY]
         coming = [ghost for ghost, _ in state.ghosts if ghost.kind == "submit" and ghost.purpose == ENTRY]

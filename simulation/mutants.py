@@ -92,11 +92,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("entries used are not counted", "record", "entries_used=s.entries_used + 1", "entries_used=s.entries_used", ("short, crash",)),
     Mutant(
-        "a stale row is believed",
+        "a position report older than our last fill is believed",
         "record",
-        "elif event.asked_ms >= order.changed_ms and event.row.state is Reported.WORKING:",
-        "elif event.row.state is Reported.WORKING:",
-        ("long, slow report",),
+        "if event.asked_ms < s.fill_ms or s.in_question:",
+        "if s.in_question:",
+        ("long, slow position reports",),
     ),
     Mutant(
         "partial fills wait for the whole entry",

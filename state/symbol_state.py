@@ -52,6 +52,34 @@ class Reentered(RuntimeError):
 class SymbolState:
     """Thread-safe. `apply` and `tick` may be called from any thread; `snapshot` is a plain read of the latest value."""
 
+    __slots__ = (
+        "_bar_end_ms",
+        "_bar_grace_ms",
+        "_bar_high",
+        "_bar_low",
+        "_bar_ms",
+        "_bar_open",
+        "_bar_origin_ms",
+        "_bar_start_ms",
+        "_clock",
+        "_high",
+        "_inside",
+        "_listening_ms",
+        "_lock",
+        "_low",
+        "_on_defect",
+        "_outbox",
+        "_restless",
+        "_session_high",
+        "_session_low",
+        "_until_ms",
+        "_wake_ms",
+        "last",
+        "last_ms",
+        "rules",
+        "snapshot",
+    )
+
     def __init__(
         self,
         snapshot: Snapshot,
