@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import partial
@@ -47,6 +48,7 @@ from ops.log import Log, start_log
 from ops.options import Failure, RunOptions, say
 from ops.plan import Planned, guard_rules, make_rules, plan_day, symbol_facts
 from ops.report_text import summary
+from ops.words import clock_text
 from simulation.practice_day import forget_venue, practice_venue
 from simulation.replay import ClosedDay, broken_lines, replay
 from state.clock import Clock, SystemClock
@@ -372,7 +374,7 @@ def _run(options: RunOptions, stop_flag: StopFlag) -> int:
             return _practice(options, calendar, held, stop_flag)
         clock = SystemClock()
         session = _session(calendar, clock.now_ms())
-        return _session_of(options, calendar, session, clock, _account(options), held, stop_flag)
+        return _session_of(Start(options, calendar, session, clock, _account(options), held, stop_flag))
 
 
 def _last_words(options: RunOptions, text: str, code: int) -> None:
@@ -460,7 +462,7 @@ def _practice(options: RunOptions, calendar: Calendar, held: ExitStack, stop_fla
     account = msgspec.structs.replace(
         _account(options), broker="openalgo", rest_url=venue.rest_url, ws_url=venue.ws_url, keys={"OPENALGO_API_KEY": key}
     )
-    code = _session_of(options, calendar, session, clock, account, held, stop_flag, venue, found, complaints)
+    code = _session_of(Start(options, calendar, session, clock, account, held, stop_flag, venue, found, complaints))
     if code == ending.OK:
         venue.stop()
         forget_venue(config)
@@ -481,34 +483,45 @@ def _day_on(paths: tuple[Path, ...], config: Config, calendar: Calendar) -> tupl
     return days.pop(), broken_lines(tape)
 
 
-def _session_of(
-    options: RunOptions,
-    calendar: Calendar,
-    session: Session,
-    clock: Clock,
-    account: Account,
-    held: ExitStack,
-    stop_flag: StopFlag,
-    venue: PracticeVenue | None = None,
-    found: bool = False,
-    complaints: Sequence[str] = (),
-) -> int:
-    config = options.config
-    symbols = [row.symbol for strategy in config.strategies for row in strategy.symbols]
+@dataclass(frozen=True)
+class Start:
+    """What one session is started with. `held` is undone in the end, whatever happens."""
+
+    options: RunOptions
+    calendar: Calendar
+    session: Session
+    clock: Clock
+    account: Account
+    held: ExitStack
+    stop_flag: StopFlag
+    venue: PracticeVenue | None = None
+    found: bool = False
+    complaints: Sequence[str] = ()
+
+    @property
+    def account_name(self) -> str:
+        account = self.account
+        return self.venue.account if self.venue is not None else f"{account.broker}:{account.exchange}:{account.product}"
+
+
+def _session_of(start: Start) -> int:
+    """One session with its log, whose last line says the exit code whatever happens."""
+    config, account = start.options.config, start.account
     log = start_log(
         config.logging.dir,
-        session.day,
+        start.session.day,
         config.logging.level,
         config.logging.format,
         True,
-        clock,
-        calendar.zone,
+        start.clock,
+        start.calendar.zone,
         _secrets(account.keys),
-        symbols,
+        [row.symbol for strategy in config.strategies for row in strategy.symbols],
     )
-    held.callback(log.close)
+    start.held.callback(log.close)
     try:
-        return _logged_session(options, calendar, session, clock, account, held, stop_flag, venue, found, complaints, log)
+        _introduce(start, log)
+        return _journaled_session(start, log)
     except Failure as failure:
         failure.logged = True
         _say_why(log, str(failure), failure.code)
@@ -520,50 +533,84 @@ def _session_of(
         raise
 
 
-def _logged_session(
-    options: RunOptions,
-    calendar: Calendar,
-    session: Session,
-    clock: Clock,
-    account: Account,
-    held: ExitStack,
-    stop_flag: StopFlag,
-    venue: PracticeVenue | None,
-    found: bool,
-    complaints: Sequence[str],
-    log: Log,
-) -> int:
-    config = options.config
-    for line in describe(config):
+def _introduce(start: Start, log: Log) -> None:
+    for line in describe(start.options.config):
         log.info(line)
-    if venue is not None:
-        word = "found again" if found else "started"
-        log.info(f"practice venue of {session.day} {word}, {clock.speed:g} times as fast as life")
-    for complaint in complaints:
+    if start.venue is not None:
+        word = "found again" if start.found else "started"
+        log.info(f"practice venue of {start.session.day} {word}, {start.clock.speed:g} times as fast as life")
+    for complaint in start.complaints:
         log.warning(f"tape {complaint}")
-    journal = _journal(config, clock)
-    held.callback(journal.close)
-    account_name = venue.account if venue is not None else f"{account.broker}:{account.exchange}:{account.product}"
-    key = f"{config.mode}:{account_name}:{session.day}"
-    resumed = journal.begin(key, mode=str(config.mode), account=account_name, day=str(session.day))
+
+
+def _journaled_session(start: Start, log: Log) -> int:
+    config, session = start.options.config, start.session
+    journal = _journal(config, start.clock)
+    start.held.callback(journal.close)
+    key = f"{config.mode}:{start.account_name}:{session.day}"
+    resumed = _begin(journal, key, mode=str(config.mode), account=start.account_name, day=str(session.day))
     if resumed.repaired:
         log.alarm(f"journal: {resumed.repaired}")
     for other in resumed.interrupted:
         log.warning(f"session {other.key} was interrupted and is not continued: look at its orders and positions at the venue")
-    broker, dialect = _connect(account, clock)
     left_open = any(not ending.settled(snapshot) for snapshot in resumed.snapshots.values())
-    _answered(broker.check, clock, log, stop_flag, left_open)
-    session_run = SessionRun(config, broker, dialect, clock, calendar, session, journal, resumed, log, stop_flag)
+    try:
+        session_run = _connected(start, journal, resumed, left_open, log)
+    except Failure as failure:
+        if not left_open:
+            with suppress(JournalError):  # nothing was done in it
+                journal.finish(failure.code)
+        raise
     if session_run.something_to_do() and session_run.recover(resumed):
         session_run.trade()
+    return _ended(start, session_run, journal, log)
+
+
+def _connected(start: Start, journal: Journal, resumed: Resumed, left_open: bool, log: Log) -> SessionRun:
+    """The session, built, once the venue answers and knows us."""
+    session = start.session
+    if start.clock.now_ms() >= session.close_ms and not left_open:
+        closed = clock_text(session.close_ms, start.calendar.zone)
+        raise Failure(ending.OK, f"the session of {session.day} closed at {closed[:8]}: nothing to do")
+    broker, dialect = _connect(start.account, start.clock)
+    _answered(broker.check, start.clock, log, start.stop_flag, left_open)
+    return SessionRun(
+        start.options.config,
+        broker,
+        dialect,
+        start.clock,
+        start.calendar,
+        session,
+        journal,
+        resumed,
+        log,
+        start.stop_flag,
+    )
+
+
+def _ended(start: Start, session_run: SessionRun, journal: Journal, log: Log) -> int:
     code = session_run.end()
-    path = _report(session_run, journal, calendar, code)
-    log.info(f"report {path}")
+    try:
+        path = _report(session_run, journal, start.calendar, code)
+        written = report.read(path)
+    except (OSError, JournalError) as error:
+        log.alarm(f"no report could be written: {error}")
+        written = None
+    else:
+        log.info(f"report {path}")
     log.close(code)
-    written = report.read(path)
-    assert written is not None
-    say(summary(written, path, log.path))
+    if written is not None:
+        say(summary(written, path, log.path))
     return code
+
+
+def _begin(journal: Journal, key: str, **facts: str) -> Resumed:
+    try:
+        return journal.begin(key, **facts)
+    except JournalDamaged as error:
+        raise Failure(ending.HALTED, str(error)) from None
+    except JournalError as error:
+        raise Failure(ending.CONFIGURATION, str(error)) from None
 
 
 def _answered(call: Callable[[], T], clock: Clock, log: Log, stop_flag: StopFlag, left_open: bool) -> T:

@@ -111,12 +111,14 @@ def write_config(folder: Path, ports: dict[str, Any]) -> Path:
 
 @contextmanager
 def runner(config: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The real command, against a venue that is not real: the key is one that no server knows. Yields it and when it was started."""
+    """The real command, though its venue is not and its key is none. Yields the process and when it was started."""
     command = [sys.executable, str(ROOT / "live_runner.py")]
     environ = os.environ | {"OPENALGO_API_KEY": "benchmark"}
     with (config.parent / "console.txt").open("wb") as console:
         started_ns = time.perf_counter_ns()
-        process = subprocess.Popen([*command, "run", "--live", "--config", str(config)], stdout=console, stderr=console, env=environ)
+        process = subprocess.Popen(
+            [*command, "run", "--live", "--config", str(config)], stdout=console, stderr=console, env=environ
+        )
         try:
             yield process, started_ns
             subprocess.run([*command, "stop", "--config", str(config)], check=True, stdout=subprocess.DEVNULL, env=environ)
@@ -125,7 +127,9 @@ def runner(config: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
             process.kill()
             process.wait()
     if code != 0:
-        raise SystemExit(f"the runner ended with code {code}:\n{(config.parent / 'console.txt').read_text(errors='replace')[-2000:]}")
+        raise SystemExit(
+            f"the runner ended with code {code}:\n{(config.parent / 'console.txt').read_text(errors='replace')[-2000:]}"
+        )
 
 
 @contextmanager
@@ -217,13 +221,17 @@ def report(turns: Sequence[Turn], first_tick_s: float, peak_mb: float | None) ->
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
     ordered = sorted(values)
-    return {name: round(ordered[min(int(part * len(ordered)), len(ordered) - 1)], 3) for name, part in (("p50", 0.5), ("p99", 0.99))}
+    return {
+        name: round(ordered[min(int(part * len(ordered)), len(ordered) - 1)], 3) for name, part in (("p50", 0.5), ("p99", 0.99))
+    }
 
 
 def table(found: dict[str, Any]) -> str:
     lines = [f"{name:22} p50 {found[name]['p50']:7.3f}   p99 {found[name]['p99']:7.3f}" for name in Turn._fields]
     lines.append(f"ratio p50 {found['ratio_p50']} (at most {RATIO_AT_MOST}, aim {RATIO_AIM}), p99 {found['ratio_p99']}")
-    lines.append(f"{found['orders']} orders; import {found['import_s']} s, start to first tick {found['start_to_first_tick_s']} s")
+    lines.append(
+        f"{found['orders']} orders; import {found['import_s']} s, start to first tick {found['start_to_first_tick_s']} s"
+    )
     lines.append(f"peak memory {found['peak_rss_mb']} MB")
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The venue of the latency benchmark: OpenAlgo's REST and tick stream over loopback, as little work as possible, with a stop-watch.
+"""The venue of the latency benchmark: OpenAlgo's REST and tick stream over loopback, with a stop-watch and nothing else.
 
 A process of its own (`python bench/venue.py SYMBOL…`): prints its two ports as JSON and serves until its standard input closes.
 All the time it sends a quiet price every few milliseconds, so that the runner's feed is never idle. Each line on standard input
@@ -8,8 +8,8 @@ asks for one measurement and is answered by one line of JSON:
     first SYMBOL   the same, sending that price until it is acted upon: a feed that has just connected holds its ticks
     post           wait for an order that somebody else posts: {"arrived_ns"}, after a line that says it may come
 
-Times are `time.perf_counter_ns`: of the tick just before its frame is given to the socket, of an order when its last byte has been
-read. An order that nobody has asked for is refused and counted in each answer.
+Times are `time.perf_counter_ns`: of the tick just before its frame is given to the socket, of an order when its last byte has
+been read. An order that nobody has asked for is refused and counted in each answer.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Books:
             self._number += 1
             venue_id = f"2611200{self._number:07}"
             self._rows[order["symbol"]] = {
-                **{name: order[name] for name in ("symbol", "exchange", "action", "quantity", "product", "pricetype", "strategy")},
+                **{
+                    name: order[name] for name in ("symbol", "exchange", "action", "quantity", "product", "pricetype", "strategy")
+                },
                 "price": order.get("price", 0),
                 "trigger_price": order.get("trigger_price", 0),
                 "orderid": venue_id,

@@ -11,14 +11,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from brokers.base import Broker, Fatal, OrderRow, Refused, Unanswered, Unavailable
+from brokers.base import Broker, BrokerError, Fatal, OrderRow, Refused, Unanswered, Unavailable
 from brokers.reports import Reports
 from state.clock import Clock
 from state.commands import Alarm, Cancel, Command, Query, Replace, Submit
 from state.events import Accepted, Acknowledged, Act, Event, NotSent, WasRefused, WentUnanswered
 from state.journal import JournalFailed
 from state.machine import why_not_carry_out
-from state.orders import Order, Purpose
+from state.orders import ZERO, Order, Purpose
 from state.symbol_state import SymbolState, Work
 
 STALE_ENTRY_MS = 10_000  # an entry that waited longer for a desk was decided on a price that is history
@@ -206,6 +206,9 @@ class Desk:
     def _submit(self, symbol: str, command: Submit, written: bool) -> None:
         order = command.order
         reason = self._why_not(symbol, command) or self._why_not_enter(order, written)
+        if reason is None and order.purpose is Purpose.EXIT and (short := self._venue_holds_less(symbol, order)):
+            self._tell(symbol, NotSent, order, act=Act.SUBMIT, reason=short)
+            return
         if reason is not None:
             self._tell(symbol, NotSent, order, act=Act.SUBMIT, reason=reason, again=False)
             return
@@ -250,6 +253,20 @@ class Desk:
         except Exception as error:  # a check that fails has not said yes
             self._listener.defect(f"the risk check of {order.client_id}", error)
             return f"the risk check failed: {type(error).__name__}"
+
+    def _venue_holds_less(self, symbol: str, order: Order) -> str | None:
+        """An exit must not turn a position round that somebody else has closed: the venue is asked first.
+
+        A failed read stops no exit.
+        """
+        try:
+            held = next((row.qty for row in self._broker.positions() if row.symbol == symbol), ZERO)
+        except BrokerError:
+            return None
+        ours = held - (self._states[symbol].snapshot.foreign_qty or ZERO)
+        if ours * order.side.sign <= -order.qty:
+            return None
+        return f"the venue holds only {ours} for an exit of {order.qty}"
 
     def _ask(self, symbol: str, command: Replace | Cancel, act: Act) -> None:
         """A change or a cancel of a working order."""

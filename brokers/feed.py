@@ -37,7 +37,6 @@ from brokers.tick_path import TickPath
 from brokers.wire import Wire, WireClosed
 from state.clock import Clock
 
-
 NO_TICK_YET = "no tick yet"  # why entries are off before the first one
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from brokers.base import Broker, BrokerError, Fatal, PositionRow
 from brokers.reports import Reports
 from state.clock import Clock
+from state.orders import Order
 from state.symbol_state import SymbolState
 
 PULSE_S = 0.5
@@ -89,7 +90,8 @@ class Poller:
         except BrokerError as error:
             return self._failed(error)
         held, failure = self._look_further(positions)
-        self._reports.sweep(orders, fills, held, asked_ms, source)
+        for order in self._reports.sweep(orders, fills, held, asked_ms, source):
+            self._ask_for(order)
         if failure is not None:
             return self._failed(failure)
         self._failures = 0
@@ -106,6 +108,18 @@ class Poller:
         except BrokerError as error:
             return held, error
         return held, None
+
+    def _ask_for(self, order: Order) -> None:
+        """The book did not show it. Absent never means cancelled: its own id is asked for first."""
+        asked_ms = self._clock.monotonic_ms()
+        try:
+            row = self._broker.order(order)
+        except BrokerError:
+            return
+        if row is None:
+            self._reports.missing(order, asked_ms)
+        else:
+            self._reports.order_update(row, asked_ms, "poll")
 
     def _failed(self, error: BrokerError) -> bool:
         if isinstance(error, Fatal):

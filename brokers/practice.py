@@ -19,12 +19,14 @@ from collections import deque
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
+from brokers.practice_fault_kinds import Fault
 from brokers.practice_market import PracticeSymbol
+from brokers.practice_truth import Strike, Truth
 from brokers.tape import TapeReport
 from state.clock import ScaledClock
 from state.instrument import Instrument
@@ -34,6 +36,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _ASK_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 5.0
 _COMPLAINTS = 100
+_Answer = TypeVar("_Answer")
 
 
 class VenueError(Exception):
@@ -77,6 +80,8 @@ class PracticeSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     symbols: list[PracticeSymbol] = []
     tape: list[str] = []
     settings: PracticeSettings = PracticeSettings()
+    faults: list[Fault] = []
+    fault_seed: int = 0
 
     def __post_init__(self) -> None:
         if bool(self.symbols) == bool(self.tape):
@@ -104,6 +109,8 @@ class VenueClock(msgspec.Struct, frozen=True):
     ticks: int
     skipped: int  # ticks before the start of the session, or of symbols the venue does not have
     tape: list[TapeReport] = []
+    faults: dict[str, int] = {}  # how often each kind has struck
+    strikes: list[Strike] = []  # the latest of them
 
     def scaled(self) -> ScaledClock:
         """The venue's session clock, for this process."""
@@ -147,12 +154,20 @@ class PracticeVenue:
         if self._child is not None:
             self._child.end(_STOP_TIMEOUT_S)
 
+    def faults(self) -> list[Strike]:
+        """Every fault that has struck, oldest first."""
+        return _post(self._port, self._api_key, "faults", {}, list[Strike])
+
+    def truth(self) -> Truth:
+        """What really happened at the venue, whatever it answered."""
+        return _post(self._port, self._api_key, "truth", {}, Truth)
+
     def complaints(self) -> list[str]:
         """The last lines the venue has written to its error output; none for a venue we did not start."""
         return [] if self._child is None else list(self._child.complaints)
 
     def _ask(self, what: str, **fields: int) -> VenueClock:
-        return _post(self._port, self._api_key, what, fields)
+        return _post(self._port, self._api_key, what, fields, VenueClock)
 
 
 def start_venue(spec: PracticeSpec, ready_timeout_s: float = 15.0) -> PracticeVenue:
@@ -176,7 +191,7 @@ def attach_venue(rest_url: str, api_key: str) -> PracticeVenue | None:
     if port is None:
         return None
     try:
-        clock = _post(port, api_key, "clock", {})
+        clock = _post(port, api_key, "clock", {}, VenueClock)
     except VenueError:
         return None
     return PracticeVenue(Ready(clock.rest_port, clock.ws_port, clock.account, clock.pid), api_key, None)
@@ -239,7 +254,7 @@ def _spawn() -> subprocess.Popen[bytes]:
     )
 
 
-def _post(port: int, api_key: str, what: str, fields: dict[str, int]) -> VenueClock:
+def _post(port: int, api_key: str, what: str, fields: dict[str, int], type: type[_Answer]) -> _Answer:
     """One POST to /practice/… . Not through a session, a proxy or a redirect: it is this machine's own venue."""
     connection = http.client.HTTPConnection(HOST, port, timeout=_ASK_TIMEOUT_S)
     try:
@@ -249,7 +264,7 @@ def _post(port: int, api_key: str, what: str, fields: dict[str, int]) -> VenueCl
         text = answer.read()
         if answer.status != 200:
             raise VenueError(f"the practice venue answered {answer.status}")
-        return msgspec.json.decode(text, type=VenueClock)
+        return msgspec.json.decode(text, type=type)
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
         raise VenueError(f"the practice venue on port {port} gave no answer: {error}") from error
     finally:

@@ -28,6 +28,7 @@ class Where(Enum):
     """The moment at which a fault may strike: one occasion is one request, order, fill, read, message …"""
 
     REQUEST = "a request over REST"
+    RETYPE = "a stop-market order that is accepted"
     ACCEPT = "an order that is accepted"
     OVERFILL = "an order that is complete"
     LAG = "an order that is complete, too"
@@ -79,10 +80,9 @@ KINDS: dict[str, Rule] = {
         "an error, a dropped connection or silence now; the venue executes it `delay` later",
         ORDER_PATHS,
         (PLACE,),
-        ("delay_ms", "lasts_ms", "status", "reason"),
+        ("delay_ms", "status", "reason"),
         ("error", "drop", "hold"),
         delay_ms=5000,
-        lasts_ms=0,
     ),
     "reset_before": Rule(_R, "TCP reset, not executed", _ALL, ORDER_PATHS, ("delay_ms", "lasts_ms")),
     "reset_after": Rule(_R, "executed, TCP reset", _ALL, ORDER_PATHS, ("delay_ms", "lasts_ms")),
@@ -102,14 +102,17 @@ KINDS: dict[str, Rule] = {
     "session_expired": Rule(_R, "403 on everything", _EXPIRED, _EXPIRED, ("lasts_ms",), times=0),
     "mode_gone": Rule(_R, "the reply does not say the mode, as if the server were live", _ALL, ("orderbook",), ("lasts_ms",)),
     # Orders that do not do as they were told
-    "modify_ignored": Rule(
-        _R, "acknowledged; done `delay` later, never without one", (MODIFY,), (MODIFY,), ("delay_ms",)
-    ),
+    "modify_ignored": Rule(_R, "acknowledged; done `delay` later, never without one", (MODIFY,), (MODIFY,), ("delay_ms",)),
     "cancel_loses_to_fill": Rule(
         _R, "fills (`qty` of it, else all) before the cancel or modify is looked at", (CANCEL, MODIFY), (CANCEL,), ("qty",)
     ),
     "fill_after_cancel": Rule(
-        _R, "cancelled and confirmed; `delay` later it fills all the same", (CANCEL,), (CANCEL,), ("delay_ms", "qty"), delay_ms=3000
+        _R,
+        "cancelled and confirmed; `delay` later it fills all the same",
+        (CANCEL,),
+        (CANCEL,),
+        ("delay_ms", "qty"),
+        delay_ms=3000,
     ),
     "fill_first": Rule(
         _R, "fills at once; the reply comes `delay` after the fill's update", (PLACE,), (PLACE,), ("delay_ms", "qty"), delay_ms=15
@@ -132,17 +135,32 @@ KINDS: dict[str, Rule] = {
         delay_ms=2000,
     ),
     "stop_type_changed": Rule(
-        Where.ACCEPT, "a stop goes to the book as LIMIT without a trigger", (PLACE,), (PLACE,), (), ("fills", "rests")
+        Where.RETYPE,
+        "goes to the book as LIMIT without a trigger, and fills or does not",
+        (PLACE,),
+        (PLACE,),
+        (),
+        ("fills", "rests"),
     ),
     "overfill": Rule(Where.OVERFILL, "the order fills `qty` (else one lot) more than ordered", (PLACE,), (PLACE,), ("qty",)),
     # Books that lag or lie
     "empty_positions": Rule(
-        Where.POSITIONS, "positions are missing, or read 0", ("positionbook", "openposition"), ("positionbook",), (), ("empty", "zero")
+        Where.POSITIONS,
+        "positions are missing, or read 0",
+        ("positionbook", "openposition"),
+        ("positionbook",),
+        (),
+        ("empty", "zero"),
     ),
     "stale_orders": Rule(
-        Where.ORDERS, "orders read as they did before their last change", ("orderbook", "orderstatus"), ("orderbook", "orderstatus")
+        Where.ORDERS,
+        "orders read as they did before their last change",
+        ("orderbook", "orderstatus"),
+        ("orderbook", "orderstatus"),
     ),
-    "stale_positions": Rule(Where.POSITIONS, "positions read as before the last fill", ("positionbook", "openposition"), ("positionbook",)),
+    "stale_positions": Rule(
+        Where.POSITIONS, "positions read as before the last fill", ("positionbook", "openposition"), ("positionbook",)
+    ),
     "tradebook_lags": Rule(
         Where.LAG, "for `lasts`: complete with average 0, and no trade row", (PLACE,), (PLACE,), ("lasts_ms",), lasts_ms=3000
     ),
@@ -150,7 +168,9 @@ KINDS: dict[str, Rule] = {
     "manual_close": Rule(Where.HAND, "the user closes our position", takes=("delay_ms",), delay_ms=1000),
     "manual_reduce": Rule(Where.HAND, "the user sells `qty` (else half) of it", takes=("delay_ms", "qty"), delay_ms=1000),
     "manual_add": Rule(Where.HAND, "the user adds `qty` (else as much again)", takes=("delay_ms", "qty"), delay_ms=1000),
-    "manual_reverse": Rule(Where.HAND, "the user trades `qty` (else twice the position) against it", takes=("delay_ms", "qty"), delay_ms=1000),
+    "manual_reverse": Rule(
+        Where.HAND, "the user trades `qty` (else twice the position) against it", takes=("delay_ms", "qty"), delay_ms=1000
+    ),
     "manual_order": Rule(
         Where.HAND, "the user places a resting order of their own", takes=("delay_ms", "qty", "price"), delay_ms=1000
     ),
@@ -160,9 +180,16 @@ KINDS: dict[str, Rule] = {
     "updates_missing": Rule(Where.UPDATE, "the update is never sent", (UPDATES,), (UPDATES,), ("lasts_ms",)),
     "updates_duplicated": Rule(Where.UPDATE, "the update is sent twice", (UPDATES,), (UPDATES,), ("lasts_ms",)),
     "updates_reordered": Rule(
-        Where.UPDATE, "the update is sent after the next one, at the latest `delay` later", (UPDATES,), (UPDATES,), ("delay_ms",), delay_ms=1000
+        Where.UPDATE,
+        "the update is sent after the next one, at the latest `delay` later",
+        (UPDATES,),
+        (UPDATES,),
+        ("delay_ms",),
+        delay_ms=1000,
     ),
-    "updates_delayed": Rule(Where.UPDATE, "the update is sent `delay` later", (UPDATES,), (UPDATES,), ("delay_ms", "lasts_ms"), delay_ms=2000),
+    "updates_delayed": Rule(
+        Where.UPDATE, "the update is sent `delay` later", (UPDATES,), (UPDATES,), ("delay_ms", "lasts_ms"), delay_ms=2000
+    ),
     "silent_socket": Rule(
         Where.SOCKET,
         "for `lasts` (else for good) no ticks and no order updates; every question is answered",

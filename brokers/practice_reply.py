@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -19,12 +20,25 @@ Values = dict[str, Any]
 _ENCODER = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
 
+class Wire(Enum):
+    """How an answer travels. All but PLAIN are faults."""
+
+    PLAIN = "as it should"
+    DROP = "the connection is closed without a byte"
+    RESET = "the connection is reset without a byte"
+    DRIBBLE = "byte by byte"
+    CLOSE_AFTER = "well, and then the connection is closed without a word"
+
+
 class Reply(msgspec.Struct, frozen=True):
     """One HTTP answer."""
 
     status: int
     body: bytes
-    close: bool = False  # and then close the connection
+    close: bool = False  # and then close the connection, announced
+    wire: Wire = Wire.PLAIN
+    pause_s: float = 0.0  # between two bytes of a DRIBBLE
+    media_type: str = "application/json"
 
 
 Handler = Callable[[Values], Reply]

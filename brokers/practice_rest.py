@@ -27,6 +27,7 @@ from state.orders import ZERO, Order, OrderType, Purpose, Side
 
 API = "/api/v1/"
 CONTROL = "/practice/"
+LATEST_STRIKES = 100  # in the reply of `clock`; `faults` has them all
 
 _ORDER_PATHS = ("placeorder", "modifyorder", "cancelorder", "orderstatus", "openposition")
 _LIMITED_AS_ORDERS = ("placeorder", "modifyorder", "cancelorder")
@@ -36,6 +37,8 @@ _CONTROL_SCHEMAS: dict[str, Schema] = {
     "start": {"apikey": F(text), "delay_ms": F(number, False, ZERO)},
     "clock": {"apikey": F(text)},
     "stop": {"apikey": F(text)},
+    "faults": {"apikey": F(text)},
+    "truth": {"apikey": F(text)},
 }
 
 
@@ -61,7 +64,13 @@ class Rest:
             "funds": self._funds,
             **Reference(venue).paths,
         }
-        self._control: dict[str, Handler] = {"start": self._start, "clock": self._tell_clock, "stop": self._stop}
+        self._control: dict[str, Handler] = {
+            "start": self._start,
+            "clock": self._tell_clock,
+            "stop": self._stop,
+            "faults": self._tell_faults,
+            "truth": self._tell_truth,
+        }
 
     def answer(self, method: str, path: str, content_type: str, body: bytes) -> Reply:
         clean = path.rstrip("/")
@@ -175,7 +184,7 @@ class Rest:
     # Books
 
     def _order_status(self, values: Values) -> Reply:
-        row = self._venue.engine.order(values["orderid"])
+        row = self._venue.shown_order(values["orderid"])
         if row is None:
             return error(404, f"Order {values['orderid']} not found", mode="analyze")
         shown = self._order_row(row)
@@ -186,7 +195,7 @@ class Rest:
         return analyzed({"data": shown})
 
     def _orderbook(self, values: Values) -> Reply:
-        rows = [self._order_row(row) for row in reversed(self._venue.engine.orders())]
+        rows = [self._order_row(row) for row in reversed(self._venue.shown_orders())]
         words = [row["order_status"] for row in rows]
         statistics = {
             "total_buy_orders": sum(row["action"] == "BUY" for row in rows),
@@ -220,7 +229,7 @@ class Rest:
         }
 
     def _tradebook(self, values: Values) -> Reply:
-        return analyzed({"data": [self._trade_row(fill) for fill in reversed(self._venue.engine.fills())]})
+        return analyzed({"data": [self._trade_row(fill) for fill in reversed(self._venue.shown_fills())]})
 
     def _trade_row(self, fill: FillRow) -> Values:
         order = self._venue.engine.order(fill.venue_id)
@@ -241,7 +250,7 @@ class Rest:
 
     def _positionbook(self, values: Values) -> Reply:
         rows, total = [], ZERO
-        for position in self._venue.engine.positions():
+        for position in self._venue.shown_positions("positionbook"):
             average, last = position.average or NO_PRICE, self._venue.prices[position.symbol].last
             realized = self._venue.engine.realized(position.symbol)
             unrealized = (last - average) * position.qty if position.qty else NO_PRICE
@@ -268,7 +277,8 @@ class Rest:
         ours = values["product"] == self._venue.spec.settings.product and self._venue.instrument(
             values["symbol"], values["exchange"]
         )
-        return analyzed({"quantity": self._venue.held(values["symbol"]) if ours else 0})
+        rows = self._venue.shown_positions("openposition") if ours else []
+        return analyzed({"quantity": next((row.qty for row in rows if row.symbol == values["symbol"]), 0)})
 
     def _holdings(self, values: Values) -> Reply:
         return analyzed({"data": {"holdings": [], "statistics": {}}})
@@ -311,8 +321,16 @@ class Rest:
             ticks=venue.played,
             skipped=venue.skipped,
             tape=venue.reports,
+            faults=venue.record.counts,
+            strikes=venue.record.strikes[-LATEST_STRIKES:],
         )
         return Reply(200, msgspec.json.encode(clock))
+
+    def _tell_faults(self, values: Values) -> Reply:
+        return Reply(200, msgspec.json.encode(self._venue.record.strikes))
+
+    def _tell_truth(self, values: Values) -> Reply:
+        return Reply(200, msgspec.json.encode(self._venue.truth()))
 
 
 def kind_word(row: OrderRow) -> str:
@@ -323,5 +341,4 @@ def status_word(venue: Venue, row: OrderRow) -> str:
     """The dialect's word. A stop-limit that was activated and has not filled reads `open`."""
     if row.state is not Reported.WORKING:
         return "complete" if row.state is Reported.FILLED else str(row.state.value).lower()
-    waits = row.trigger_price is not None and not venue.engine.triggered(row.venue_id)
-    return "trigger pending" if waits else "open"
+    return "trigger pending" if venue.waits(row) else "open"

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,15 @@ from starlette.responses import Response
 from websockets.asyncio.server import serve
 
 from brokers.practice import HOST, PracticeSpec, Ready
+from brokers.practice_bent_stream import BentStream
+from brokers.practice_bent_venue import BentVenue
 from brokers.practice_market import market
-from brokers.practice_reply import Reply
+from brokers.practice_reply import Reply, Wire
 from brokers.practice_rest import Rest
-from brokers.practice_seam import Seam
+from brokers.practice_seam import BentSeam, Seam
 from brokers.practice_stream import Stream
 from brokers.practice_venue import Venue
+from brokers.practice_wire import BentProtocol, Receive, Scope, Send, send_badly
 from brokers.tape import TapeError, TapeReport, TapeTick, read_tape
 from state.clock import SystemClock
 
@@ -38,10 +41,6 @@ _LINGER_CHECKS = 10  # looks per linger time
 _BACKLOG = 128
 _KEEP_ALIVE_S = 600
 _DEFECT = Reply(500, b'{"message":"An unexpected error occurred in the API endpoint","status":"error"}')
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class StartError(Exception):
@@ -51,17 +50,25 @@ class StartError(Exception):
 class Server:
     """Both ports of one venue on one event loop."""
 
-    def __init__(self, spec: PracticeSpec, seam: Seam) -> None:
+    def __init__(self, spec: PracticeSpec) -> None:
         self._clock = SystemClock()
         self._last_request_ms = self._clock.monotonic_ms()
         self._rest_socket = _bind(spec.rest_port, "REST")
         self._ws_socket = _bind(spec.ws_port, "WebSocket")
         self.ports = (self._rest_socket.getsockname()[1], self._ws_socket.getsockname()[1])
         ticks, reports = _open_market(spec)
-        self._venue = Venue(spec, ticks, reports)
+        self._stream: Stream
+        if spec.faults:
+            bent = BentVenue(spec, ticks, reports)
+            self._venue, self._seam, self._stream = bent, BentSeam(bent), BentStream(bent)
+        else:
+            self._venue, self._seam = Venue(spec, ticks, reports), Seam()
+            self._stream = Stream(self._venue)
         self._rest = Rest(self._venue, self.ports, os.getpid())
-        self._stream = Stream(self._venue, seam)
-        self._seam = seam
+
+    @property
+    def bent(self) -> bool:
+        return bool(self._venue.spec.faults)
 
     async def run(self) -> None:
         """Serve until stopped or left alone. Raises what broke, if something did."""
@@ -93,12 +100,15 @@ class Server:
         kind = request.headers.get("content-type", "")
         path = scope["path"]
         try:
-            reply = await self._seam.answer(path, lambda: self._rest.answer(request.method, path, kind, body))
+            reply = await self._seam.answer(path, body, lambda: self._rest.answer(request.method, path, kind, body))
         except Exception:  # a defect: the real server answers 500 to anything, and so does this one, but it says so
             _complain(traceback.format_exc())
             reply = _DEFECT
+        if reply.wire is not Wire.PLAIN:
+            await send_badly(reply, scope, receive, send, self._venue.stopping)
+            return
         headers = {"connection": "close"} if reply.close else None
-        await Response(reply.body, reply.status, headers, "application/json")(scope, receive, send)
+        await Response(reply.body, reply.status, headers, reply.media_type)(scope, receive, send)
 
     async def _play(self) -> None:
         await self._venue.play()
@@ -124,6 +134,7 @@ class Server:
 def _http_config(server: Server) -> uvicorn.Config:
     return uvicorn.Config(
         server,
+        http=BentProtocol if server.bent else "auto",
         lifespan="off",
         access_log=False,
         log_config=None,
@@ -194,7 +205,7 @@ def _complain(text: str) -> None:
 def main(arguments: list[str]) -> int:
     try:
         text = Path(arguments[0]).read_bytes() if arguments else sys.stdin.buffer.read()
-        server = Server(msgspec.json.decode(text, type=PracticeSpec), Seam())
+        server = Server(msgspec.json.decode(text, type=PracticeSpec))
     except msgspec.MsgspecError as error:
         _complain(f"the practice venue's specification is wrong: {error}")
         return 2

@@ -20,15 +20,14 @@ from brokers.base import OrderRow
 from brokers.practice_reply import BROKER, NO_PRICE
 from brokers.practice_rest import kind_word, status_word
 from brokers.practice_schema import BadJson, read_message
-from brokers.practice_seam import Seam
 from brokers.practice_venue import Venue
 from brokers.tape import TapeTick
 from state.clock import SystemClock
 from state.orders import ZERO
 
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
-_MODES = {1: "LTP", 2: "Quote", 3: "Depth"}
-_MODE_NUMBERS = {**{word.lower(): number for number, word in _MODES.items()}, **{str(number): number for number in _MODES}}
+ENCODER = msgspec.json.Encoder(decimal_format="number")
+MODES = {1: "LTP", 2: "Quote", 3: "Depth"}
+_MODE_NUMBERS = {**{word.lower(): number for number, word in MODES.items()}, **{str(number): number for number in MODES}}
 _AUTH_TIMEOUT_CODE = 4401
 _TOO_SLOW_CODE = 1013
 
@@ -38,9 +37,8 @@ Message = dict[str, Any]
 class Stream:
     """All connections. The venue tells it ticks and orders; the socket server gives it connections."""
 
-    def __init__(self, venue: Venue, seam: Seam) -> None:
+    def __init__(self, venue: Venue) -> None:
         self.venue = venue
-        self.seam = seam
         self.clients: set[Client] = set()
         self.subscribers: dict[tuple[str, int], set[Client]] = {}  # (symbol, mode)
         self.order_subscribers: set[Client] = set()
@@ -79,20 +77,22 @@ class Stream:
         return True
 
     def tell_tick(self, tick: TapeTick) -> None:
-        for mode in _MODES:
+        for mode in MODES:
             clients = self.subscribers.get((tick.symbol, mode))
             if clients:
-                message = _ENCODER.encode(self._market_data(tick, mode))
+                message = ENCODER.encode(self.market_data(tick, mode))
                 for client in clients:
                     client.put(message)
 
     def tell_order(self, row: OrderRow) -> None:
         if self.order_subscribers:
-            message = _ENCODER.encode(self._order_update(row))
-            for client in self.order_subscribers:
-                client.put(message)
+            self.put_update(ENCODER.encode(self.order_update(row)))
 
-    def _market_data(self, tick: TapeTick, mode: int) -> Message:
+    def put_update(self, message: bytes) -> None:
+        for client in self.order_subscribers:
+            client.put(message)
+
+    def market_data(self, tick: TapeTick, mode: int) -> Message:
         name = {"symbol": tick.symbol, "exchange": self.venue.instruments[tick.symbol].exchange, "mode": mode}
         quote: Message = name | {"ltp": tick.price, "timestamp": tick.at_ms, "ltt": tick.at_ms}
         if mode > 1:
@@ -104,7 +104,7 @@ class Stream:
             quote["depth"] = {"buy": level, "sell": level}
         return {"type": "market_data"} | name | {"data": quote, "broker": BROKER}
 
-    def _order_update(self, row: OrderRow) -> Message:
+    def order_update(self, row: OrderRow) -> Message:
         filled = row.filled or ZERO
         average = row.average or NO_PRICE
         return {
@@ -134,7 +134,7 @@ class Client:
 
     def __init__(self, stream: Stream, socket: ServerConnection) -> None:
         self._stream = stream
-        self._socket = socket
+        self.socket = socket
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(stream.venue.spec.settings.stream_queue)
         self._authenticated = False
         self._closing: asyncio.Task[None] | None = None
@@ -155,19 +155,19 @@ class Client:
         try:
             self._queue.put_nowait(message)
         except asyncio.QueueFull:
-            self._close(_TOO_SLOW_CODE, "too slow")
+            self.close(_TOO_SLOW_CODE, "too slow")
 
     async def send_queued(self) -> None:
         try:
             while True:
-                await self._stream.seam.send(await self._queue.get(), self._send)
+                await self.socket.send((await self._queue.get()).decode())
         except ConnectionClosed:
             pass  # the reader sees it too and forgets this client
 
     async def close_unless_authenticated(self, timeout_s: float) -> None:
         await asyncio.sleep(timeout_s)
         if not self._authenticated:
-            await self._socket.close(_AUTH_TIMEOUT_CODE, "auth timeout")
+            await self.socket.close(_AUTH_TIMEOUT_CODE, "auth timeout")
 
     def take(self, text: str | bytes) -> None:
         """Answer one message."""
@@ -221,7 +221,7 @@ class Client:
             why = f"Symbol {symbol} not found for exchange {exchange}"
             return name | {"status": "error", "message": why, "broker": BROKER}
         self._stream.subscribers.setdefault((symbol, mode), set()).add(self)
-        return name | {"status": "success", "mode": _MODES[mode], "depth": depth, "broker": BROKER}
+        return name | {"status": "success", "mode": MODES[mode], "depth": depth, "broker": BROKER}
 
     def _unsubscribe(self, message: Message) -> None:
         wanted = _named(message)
@@ -234,7 +234,7 @@ class Client:
             mode = _MODE_NUMBERS.get(str(word or message.get("mode", 2)).lower(), 0)
             known = self._stream.venue.instrument(symbol, exchange) is not None
             ended = known and self._stream.unsubscribe(self, symbol, mode)
-            (done if ended else failed).append({"symbol": symbol, "exchange": exchange, "mode": _MODES.get(mode, str(word))})
+            (done if ended else failed).append({"symbol": symbol, "exchange": exchange, "mode": MODES.get(mode, str(word))})
         status = "success" if not failed else "partial" if done else "error"
         reply = {"type": "unsubscribe", "status": status, "successful": done, "failed": failed}
         self._tell(reply | {"message": "Unsubscription processing complete", "broker": BROKER}, message)
@@ -266,17 +266,14 @@ class Client:
     def _tell(self, reply: Message, request: Message | None = None) -> None:
         if request is not None and "request_id" in request:
             reply["request_id"] = request["request_id"]
-        self.put(_ENCODER.encode(reply))
+        self.put(ENCODER.encode(reply))
 
     def _fail(self, code: str, reason: str) -> None:
         self._tell({"status": "error", "code": code, "message": reason})
 
-    async def _send(self, message: bytes) -> None:
-        await self._socket.send(message.decode())
-
-    def _close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str) -> None:
         if self._closing is None:
-            self._closing = asyncio.create_task(self._socket.close(code, reason))
+            self._closing = asyncio.create_task(self.socket.close(code, reason))
 
 
 def _named(message: Message) -> list[tuple[str, str, Any]] | None:

@@ -205,10 +205,24 @@ class Record:
             del self.counts[strike.kind]
         self.strikes = [other for other in self.strikes if other is not strike]
 
-    def known(self, venue_id: str) -> TrueOrder | None:
-        return self._orders.get(venue_id)
+    def known(self, venue_id: str) -> TrueOrder:
+        return self._orders[venue_id]
 
-    def truth(self, account: str, at_ms: int, open_ms: int, speed: float, money: dict[str, tuple[Decimal | None, Decimal]]) -> Truth:
+    @property
+    def marks(self) -> tuple[int, int]:
+        """(changes of orders, fills) so far."""
+        return len(self._log), len(self._fills)
+
+    def changed_since(self, mark: int) -> set[str]:
+        return {order.venue_id for order, _ in self._log[mark:]}
+
+    def filled_since(self, mark: int) -> dict[str, TrueFill]:
+        """The last fill of each symbol that has filled."""
+        return {fill.symbol: fill for fill in self._fills[mark:]}
+
+    def truth(
+        self, account: str, at_ms: int, open_ms: int, speed: float, money: dict[str, tuple[Decimal | None, Decimal]]
+    ) -> Truth:
         """`money`: symbol to (average price, realized) of the account."""
         timeline = self._timeline()
         positions = [

@@ -13,10 +13,11 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from zlib import crc32
 
-from brokers.base import OrderRow, Refused
-from brokers.matching import MatchingEngine
+from brokers.base import FillRow, OrderRow, PositionRow, Refused
+from brokers.matching import Change, MatchingEngine
 from brokers.practice import PracticeSpec
 from brokers.practice_market import previous_close
+from brokers.practice_truth import API, Record, Truth
 from brokers.tape import TapeReport, TapeTick
 from state.clock import ScaledClock, SystemClock
 from state.instrument import Instrument
@@ -46,12 +47,15 @@ class DayPrices:
 
 class Venue:
     """`on_tick` and `on_order` are told what happened, in the venue's order: a tick matches first, then it is told, then the
-    orders it changed."""
+    orders it changed. `shown_…` is what the books answer: here the truth."""
+
+    BOOK = MatchingEngine
 
     def __init__(self, spec: PracticeSpec, ticks: Iterable[TapeTick], reports: list[TapeReport]) -> None:
         self.spec = spec
         self.instruments = {instrument.symbol: instrument for instrument in spec.instruments}
-        self.engine = MatchingEngine(
+        self.record = Record()
+        self.engine = self.BOOK(
             self.instruments,
             check_grid=spec.settings.check_grid,
             refuse_crossed_stops=spec.settings.refuse_crossed_stops,
@@ -86,30 +90,37 @@ class Venue:
 
     def submit(self, order: Order, label: str) -> str:
         """Take an order; its update is told before this returns, as the dialect's servers do. Raises Refused."""
+        try:
+            venue_id = self._accept(order, label)
+        except Refused:
+            self.record.request(self.now_ms(), label, order.symbol, order.side, None)
+            raise
+        self.record.request(self.now_ms(), label, order.symbol, order.side, venue_id)
+        self._tell(self._row(venue_id))
+        if order.type is OrderType.MARKET:
+            self._match_idle_later(order.symbol, venue_id)
+        return venue_id
+
+    def _accept(self, order: Order, label: str) -> str:
         if order.type is OrderType.MARKET and self.engine.last(order.symbol) is None:
             raise Refused(f"Cannot place MARKET order for {order.symbol} - unable to fetch current price.")
         self._check_funds(order)
-        venue_id = self.engine.submit(order, self.now_ms(), label)
-        self._tell(venue_id)
-        if order.type is OrderType.MARKET:
-            asyncio.get_running_loop().call_later(self.spec.settings.idle_fill_s, self._match_idle, order.symbol, venue_id)
-        return venue_id
+        return self.engine.submit(order, self.now_ms(), label)
 
     def cancel(self, venue_id: str) -> None:
-        self.on_order(self.engine.cancel(venue_id, self.now_ms()))
+        self._tell(self.engine.cancel(venue_id, self.now_ms()))
 
     def replace(self, venue_id: str, qty: Decimal, trigger: Decimal | None, limit: Decimal | None) -> None:
         """Amend; told to nobody, as the dialect's servers do."""
-        self.engine.replace(venue_id, qty, trigger, limit, self.now_ms())
+        self._write(self.engine.replace(venue_id, qty, trigger, limit, self.now_ms()))
 
     def tick(self, tick: TapeTick) -> None:
         changes = self.engine.tick(tick.symbol, tick.price, tick.at_ms, tick.available)
         self.prices[tick.symbol].take(tick)
         self.played += 1
         self.on_tick(tick)
-        for change in changes:
-            if isinstance(change, OrderRow):
-                self.on_order(change)
+        if changes:
+            self._tell_all(changes)
 
     async def play(self) -> None:
         """Release every tick when its session time has come, then be finished."""
@@ -139,6 +150,27 @@ class Venue:
     def held(self, symbol: str) -> Decimal:
         return next((row.qty for row in self.engine.positions() if row.symbol == symbol), ZERO)
 
+    def shown_orders(self) -> list[OrderRow]:
+        return self.engine.orders()
+
+    def shown_order(self, venue_id: str) -> OrderRow | None:
+        return self.engine.order(venue_id)
+
+    def shown_fills(self) -> list[FillRow]:
+        return self.engine.fills()
+
+    def shown_positions(self, path: str) -> list[PositionRow]:
+        return self.engine.positions()
+
+    def waits(self, row: OrderRow) -> bool:
+        """It has a trigger, and no tick has reached it."""
+        return row.trigger_price is not None and not self.engine.triggered(row.venue_id)
+
+    def truth(self) -> Truth:
+        """What really happened here, for an oracle outside."""
+        money = {row.symbol: (row.average, self.engine.realized(row.symbol)) for row in self.engine.positions()}
+        return self.record.truth(self.spec.account, self.now_ms(), self.spec.open_ms, self.spec.speed, money)
+
     def _check_funds(self, order: Order) -> None:
         price = order.limit_price or order.trigger_price or self.engine.last(order.symbol)
         grown = abs(self.held(order.symbol) + order.qty * order.side.sign) - abs(self.held(order.symbol))
@@ -149,18 +181,33 @@ class Venue:
         if required > free:
             raise Refused(f"Insufficient funds. Required: ₹{required}, Available: ₹{free}, Shortage: ₹{required - free}")
 
+    def _match_idle_later(self, symbol: str, venue_id: str) -> None:
+        asyncio.get_running_loop().call_later(self.spec.settings.idle_fill_s, self._match_idle, symbol, venue_id)
+
     def _match_idle(self, symbol: str, venue_id: str) -> None:
         row = self.engine.order(venue_id)
-        if row is None or row.state.closed:
-            return
-        for change in self.engine.match_idle(symbol, self.now_ms()):
-            if isinstance(change, OrderRow):
-                self.on_order(change)
+        if row is not None and not row.state.closed:
+            self._tell_all(self.engine.match_idle(symbol, self.now_ms()))
 
-    def _tell(self, venue_id: str) -> None:
+    def _tell_all(self, changes: list[Change]) -> None:
+        for change in changes:
+            if isinstance(change, OrderRow):
+                self._tell(change)
+            else:
+                self.record.fill(change)
+
+    def _tell(self, row: OrderRow) -> None:
+        self._write(row)
+        self.on_order(row)
+
+    def _write(self, row: OrderRow, origin: str = API) -> None:
+        waits = row.trigger_price is not None and not self.engine.triggered(row.venue_id)
+        self.record.order(row, self.now_ms(), waits, origin)
+
+    def _row(self, venue_id: str) -> OrderRow:
         row = self.engine.order(venue_id)
         assert row is not None
-        self.on_order(row)
+        return row
 
     def _set_clock(self, anchor_ms: int) -> None:
         self.anchor_ms = anchor_ms

@@ -8,15 +8,28 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
 from brokers.base import FillRow, OrderRow, PositionRow
 from state.clock import Clock
-from state.events import FillSeen, ForeignSeen, OrderSeen, PositionSeen, ProvedAbsent, WasQuarantined
+from state.events import (
+    Event,
+    FillSeen,
+    ForeignSeen,
+    HaltAsked,
+    OrderMissing,
+    OrderSeen,
+    OrphanSeen,
+    PositionSeen,
+    ProvedAbsent,
+    WasQuarantined,
+)
 from state.ledger import Fill
-from state.orders import ZERO, Order, Purpose, Status
+from state.orders import ZERO, Order, OrderType, Purpose, Status
+from state.reports import Reported
 from state.snapshot import Snapshot
 from state.symbol_state import SymbolState
 
@@ -66,23 +79,34 @@ class Reports:
         positions: list[PositionRow] | None,
         asked_ms: int,
         source: str = "poll",
-    ) -> None:
-        """The whole account as asked at `asked_ms` (monotonic). Fills first: a row that says complete finds them known."""
+    ) -> list[Order]:
+        """The whole account as asked at `asked_ms` (monotonic). Fills first: a row that says complete finds them known.
+
+        Returns the live orders of ours that the book did not show: each is to be asked for by its id.
+        """
         strangers: dict[str, list[OrderRow]] = {}
         for row in orders:
             owner = self._owner(row)
             if owner is None and row.symbol in self._states:
                 strangers.setdefault(row.symbol, []).append(row)
         for symbol, state in self._states.items():
-            self._resolve(symbol, state, strangers.get(symbol, []), asked_ms, source)
+            self._resolve(symbol, state, strangers.get(symbol, []), asked_ms)
         for fill in fills:
             self.fill(fill, source)
         for row in orders:
             owner = self._owner(row)
             if owner is not None:
                 self._see(*owner, row, asked_ms, source)
+                self._look_for_orphan(*owner, row, asked_ms)
         if positions is not None:
-            self._positions(positions, asked_ms)
+            self._positions(positions, fills, asked_ms)
+        shown = {row.venue_id for row in orders}
+        live = (order for state in self._states.values() for order in state.snapshot.live_orders())
+        return [order for order in live if order.venue_id is not None and order.venue_id not in shown]
+
+    def missing(self, order: Order, asked_ms: int) -> None:
+        """Asked for by its id, the venue knows no such order."""
+        self._apply(order.symbol, OrderMissing, client_id=order.client_id, asked_ms=asked_ms)
 
     # -- who owns a row --------------------------------------------------------------------------------------------------
 
@@ -92,7 +116,7 @@ class Reports:
             owner = self._ours.get(row.venue_id)
             if owner is None and row.client_id is not None:
                 state = self._states.get(row.symbol)
-                if state is not None and state.snapshot.slot_of(row.client_id) is not None:
+                if state is not None and _has(state.snapshot, row.client_id):
                     owner = self._ours[row.venue_id] = (row.symbol, row.client_id)
             return owner
 
@@ -102,16 +126,27 @@ class Reports:
         row = msgspec.structs.replace(
             row, trigger_price=spelled(row.trigger_price), limit_price=spelled(row.limit_price), average=spelled(row.average)
         )
-        state.apply(
-            OrderSeen(
+        self._apply(symbol, OrderSeen, client_id=client_id, row=row, asked_ms=asked_ms, source=source)
+
+    def _look_for_orphan(self, symbol: str, client_id: str, row: OrderRow, asked_ms: int) -> None:
+        if row.state is Reported.WORKING and self._states[symbol].snapshot.slot_of(client_id) is None:
+            order = Order(
                 client_id=client_id,
-                row=row,
-                asked_ms=asked_ms,
-                source=source,
-                mono_ms=self._clock.monotonic_ms(),
-                now_ms=self._clock.now_ms(),
+                symbol=symbol,
+                purpose=_purpose(client_id),
+                side=row.side,
+                type=row.type or OrderType.LIMIT,
+                qty=row.qty,
+                limit_price=row.limit_price,
+                trigger_price=row.trigger_price,
+                status=Status.WORKING,
+                venue_id=row.venue_id,
             )
-        )
+            self._apply(symbol, OrphanSeen, order=order, asked_ms=asked_ms)
+
+    def _apply(self, symbol: str, event: Callable[..., Event], **fields: Any) -> None:
+        now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
+        self._states[symbol].apply(event(**fields, **now))
 
     def fill(self, row: FillRow, source: str) -> None:
         """One execution; of an order of ours or it is nobody's business."""
@@ -123,10 +158,14 @@ class Reports:
         state = self._states[symbol]
         if row.trade_id in state.snapshot.ledger.trade_ids:
             return
-        fill = Fill(
+        fill = self._made(row, state, client_id, _purpose(client_id), source)
+        self._apply(symbol, FillSeen, fill=fill)
+
+    def _made(self, row: FillRow, state: SymbolState, client_id: str, purpose: Purpose, source: str) -> Fill:
+        return Fill(
             trade_id=row.trade_id,
             client_id=client_id,
-            purpose=_purpose(client_id),
+            purpose=purpose,
             side=row.side,
             qty=row.qty,
             price=state.rules.instrument.spelled(row.price) or row.price,
@@ -135,44 +174,53 @@ class Reports:
             fee_currency=row.fee_currency,
             source=source,
         )
-        state.apply(FillSeen(fill=fill, mono_ms=self._clock.monotonic_ms(), now_ms=self._clock.now_ms()))
 
-    def _positions(self, rows: list[PositionRow], asked_ms: int) -> None:
+    def _positions(self, rows: list[PositionRow], fills: list[FillRow], asked_ms: int) -> None:
+        theirs: dict[str, list[Fill]] = {}
+        with self._lock:
+            unknown = [row for row in fills if row.venue_id not in self._ours and row.symbol in self._states]
+        for row in sorted(unknown, key=lambda row: row.at_ms):
+            fill = self._made(row, self._states[row.symbol], f"{row.symbol}-elsewhere-X{row.venue_id}", Purpose.EXIT, "elsewhere")
+            theirs.setdefault(row.symbol, []).append(fill)
         held = {row.symbol: row.qty for row in rows}
         for symbol, state in self._states.items():
             snapshot = state.snapshot
-            if held.get(symbol, ZERO) == snapshot.position and not snapshot.disagreements:
-                continue
-            now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
-            state.apply(PositionSeen(qty=held.get(symbol, ZERO), asked_ms=asked_ms, **now))
+            strangers, qty = tuple(theirs.get(symbol, ())), held.get(symbol, ZERO)
+            expected = None if snapshot.foreign_qty is None else snapshot.position + snapshot.foreign_qty
+            if qty != expected or snapshot.disagreements or len(strangers) > len(snapshot.foreign_trades):
+                self._apply(symbol, PositionSeen, qty=qty, asked_ms=asked_ms, strangers=strangers)
 
     # -- unanswered submits ------------------------------------------------------------------------------------------------
 
-    def _resolve(self, symbol: str, state: SymbolState, strangers: list[OrderRow], asked_ms: int, source: str) -> None:
+    def _resolve(self, symbol: str, state: SymbolState, strangers: list[OrderRow], asked_ms: int) -> None:
         """One look-alike is ours, several are nobody's to choose, none after the whole settle window was never sent."""
         snapshot = state.snapshot
         unanswered = [order for order in snapshot.live_orders() if order.status is Status.UNKNOWN and order.venue_id is None]
         for order in unanswered:
             alike = [row for row in strangers if looks_like(order, row)]
-            now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
             if len(alike) == 1:
                 early = self.bind(symbol, order.client_id, alike[0].venue_id)
                 for row in early:
                     self._see(symbol, order.client_id, row, asked_ms, "stream")
             elif alike:
                 ids = ", ".join(row.venue_id for row in alike)
-                state.apply(WasQuarantined(client_id=order.client_id, reason=f"venue orders {ids} all look like it", **now))
+                self._apply(symbol, WasQuarantined, client_id=order.client_id, reason=f"venue orders {ids} all look like it")
             elif asked_ms - order.changed_ms >= self._settle_ms:
-                state.apply(ProvedAbsent(client_id=order.client_id, **now))
-        self._remember_foreign(state, snapshot, strangers)
+                self._apply(symbol, ProvedAbsent, client_id=order.client_id)
+        self._remember_foreign(symbol, snapshot, strangers)
 
-    def _remember_foreign(self, state: SymbolState, snapshot: Snapshot, strangers: Iterable[OrderRow]) -> None:
+    def _remember_foreign(self, symbol: str, snapshot: Snapshot, strangers: Iterable[OrderRow]) -> None:
+        """Orders of others are left alone; one that looks like what we held for never sent came late, and a person must look."""
         if any(order.venue_id is None for order in snapshot.live_orders()):
             return  # one of these may be the one whose answer we wait for
-        new = tuple(row.venue_id for row in strangers if row.venue_id not in snapshot.foreign)
+        new = [row for row in strangers if row.venue_id not in snapshot.foreign]
+        for order in snapshot.ended:
+            late = [row.venue_id for row in new if order.venue_id is None and looks_like(order, row)]
+            if late:
+                reason = f"QUARANTINED: venue order {', '.join(late)} looks like {order.client_id}, held for never sent"
+                self._apply(symbol, HaltAsked, reason=reason)
         if new:
-            now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}
-            state.apply(ForeignSeen(venue_ids=new, **now))
+            self._apply(symbol, ForeignSeen, venue_ids=tuple(row.venue_id for row in new))
 
 
 def looks_like(order: Order, row: OrderRow) -> bool:
@@ -187,6 +235,10 @@ def looks_like(order: Order, row: OrderRow) -> bool:
         and (row.at_ms is None or row.at_ms >= order.created_ms - CLOCK_SKEW_MS)
         and row.client_id in (None, order.client_id)
     )
+
+
+def _has(snapshot: Snapshot, client_id: str) -> bool:
+    return any(order.client_id == client_id for order in (*snapshot.live_orders(), *snapshot.ended))
 
 
 def _purpose(client_id: str) -> Purpose:

@@ -1,8 +1,8 @@
 """Breadth-first model check of the decision core: every order of events that a configuration allows, each state once.
 
-`python tasks.py model --json`. A state is the machine's snapshot, the venue's truth, everything on its way between the two, and the
-faults still to come. Safety is checked in every state; that everything ends well is checked by following from every state the one
-path on which no further fault strikes. The first violation found is the shortest: breadth first.
+`python tasks.py model --json`. A state is the machine's snapshot, the venue's truth, everything on its way between the two, and
+the faults still to come. Safety is checked in every state. That everything ends well is checked by following, from every state,
+the one path on which no further fault strikes. The first violation found is the shortest: breadth first.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from multiprocessing import get_context
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from simulation.model_core import Cmd, load
+from simulation.model_core import Cmd
+from simulation.model_load import load
 from simulation.model_settings import ALL, LARGE, SMALL
-from simulation.model_venue import BEAT_STEP, Broken, Setting, State, VenueOrder, World, describe
+from simulation.model_state import BEAT_STEP, Broken, Setting, State, VenueOrder, describe
+from simulation.model_venue import World
 from simulation.mutants import MUTANTS
 
 NOWHERE = -1
@@ -66,7 +68,15 @@ class Search:
         wall_s = round(time.monotonic() - began, 2)
         count = len(self._states)
         return Result(
-            self.setting.name, count, self.transitions, self.depth, violations, wall_s, self.exhausted, self.beats, self.unprotected
+            self.setting.name,
+            count,
+            self.transitions,
+            self.depth,
+            violations,
+            wall_s,
+            self.exhausted,
+            self.beats,
+            self.unprotected,
         )
 
     def _search(self) -> None:
@@ -109,7 +119,7 @@ class Search:
             self._states.append(state)
             self._came.append((origin, step))
             try:
-                self.world.check(state)
+                self.world.checks.everywhere(state)
             except Broken as broken:
                 raise _Found(self._violation(str(broken), number)) from None
         return number
@@ -119,7 +129,8 @@ class Search:
     def _follow(self) -> None:
         """From every state on along the fair steps: they end, they end well, and in time."""
         for start in range(len(self._fair)):
-            path, seen, at = [], set(), start
+            path: list[int] = []
+            seen, at = set(), start
             while at < len(self._fair) and at not in self._ends and self._fair[at] != NOWHERE:
                 if at in seen:
                     raise _Found(self._violation("I12 never comes to rest", start, path))
@@ -135,7 +146,7 @@ class Search:
 
     def _rest(self, start: int, path: list[int], at: int) -> None:
         try:
-            self.world.check_rest(self._states[at])
+            self.world.checks.at_rest(self._states[at])
         except Broken as broken:
             raise _Found(self._violation(str(broken), start, path)) from None
         self._ends[at] = (0, 0)
@@ -144,7 +155,7 @@ class Search:
         """Beats until rest, and beats without protection on the way."""
         beats, bare = self._ends[self._fair[number]]
         if self._beat[number]:
-            beats, bare = beats + 1, bare + self.world.unprotected(self._states[number])
+            beats, bare = beats + 1, bare + self.world.checks.unprotected(self._states[number])
         self._ends[number] = (beats, bare)
         self.beats, self.unprotected = max(self.beats, beats), max(self.unprotected, bare)
         if beats > REST_BEATS:
@@ -227,7 +238,8 @@ def hunt(mutant: str, budget_s: float = 60.0) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     options = _options(argv)
     began = time.monotonic()
-    names = [setting.name for setting in {"small": SMALL, "large": LARGE, "all": ALL}[options.size]]
+    sizes = {"small": SMALL, "large": LARGE, "all": ALL}
+    names = [setting.name for setting in sizes[options.size] if options.only in (None, setting.name)]
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(check, names, [None] * len(names), [options.budget_s] * len(names)))
         table = list(pool.map(hunt, [mutant.name for mutant in MUTANTS])) if options.mutants else []
@@ -241,6 +253,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tasks.py model", description="Model check of the decision core.")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--size", choices=("small", "large", "all"), default="all")
+    parser.add_argument("--only", metavar="NAME", help="just this configuration")
     parser.add_argument("--mutants", action=argparse.BooleanOptionalAction, default=True, help="also hunt the broken machines")
     parser.add_argument("--budget-s", type=float, default=600.0, help="seconds for one configuration; what is cut off is told")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
@@ -265,7 +278,9 @@ def _told(report: dict[str, Any]) -> str:
     for violation in report["violations"]:
         lines += ["", f"VIOLATION in {violation['configuration']}: {violation['text']}", *(f"  {x}" for x in violation["trace"])]
     for one in report["mutants"]["table"]:
-        lines.append(f"{'caught  ' if one['caught'] else 'SURVIVED'}  {one['name']}" + (f": {one['by']}" if one["caught"] else ""))
+        lines.append(
+            f"{'caught  ' if one['caught'] else 'SURVIVED'}  {one['name']}" + (f": {one['by']}" if one["caught"] else "")
+        )
     lines.append(
         f"{report['states']:,} states, {len(report['violations'])} violations, mutants caught {report['mutants']['caught']}"
         f" of {report['mutants']['total']}, {report['wall_s']} s"

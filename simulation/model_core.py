@@ -7,29 +7,22 @@ that `decide` can see: what is dropped here is dropped because no branch of the 
 
 from __future__ import annotations
 
-import importlib
-import sys
 from decimal import Decimal
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-MODULES = (
-    "orders", "instrument", "session", "reports", "ledger", "strategy", "snapshot",
-    "rules", "events", "commands", "draft", "record", "machine",
-)  # fmt: skip
+from simulation.model_rules import LEVEL_MS, Rulebook, make_rules
+
 NOW = 1_000_000  # monotonic time of every decision, less one
 BEAT = 3_000  # how far a heartbeat moves time
 OLDEST = NOW - 3 * BEAT  # older than this is simply old: every limit of ours is shorter
-LEVEL_MS = 1_000_000  # session time moves in levels: an entry of one level has timed out on the next
 ELSEWHEN = 40 * BEAT  # a restarted process counts its monotonic time from somewhere else
 SETTLE_BEATS = 3
 MOST = 5  # failures are only told apart up to here (the pauses no longer grow)
 
 Key = tuple[Any, ...]
-Text = dict[str, list[tuple[str, str]]]
 
 
 class Cmd(NamedTuple):
@@ -57,105 +50,6 @@ class Decision(NamedTuple):
     snapshot: int
     commands: tuple[Cmd, ...]
     touched: frozenset[str]  # client ids that changed their mind, "" when a fill was learnt
-
-
-def load(changes: Text | None = None) -> SimpleNamespace:
-    """Every module of the core; with `changes` (module -> [(old, new)]) a separate, deliberately broken set of them."""
-    if not changes:
-        return SimpleNamespace(**{name: importlib.import_module(f"state.{name}") for name in MODULES})
-    ours = {name: module for name, module in sys.modules.items() if name == "state" or name.startswith("state.")}
-    for name in ours:
-        del sys.modules[name]
-    try:
-        package = importlib.import_module("state")
-        return SimpleNamespace(**{name: _compile(package, name, changes.get(name, [])) for name in MODULES})
-    finally:
-        for name in [name for name in sys.modules if name == "state" or name.startswith("state.")]:
-            del sys.modules[name]
-        sys.modules.update(ours)
-
-
-def _compile(package: ModuleType, name: str, edits: list[tuple[str, str]]) -> ModuleType:
-    path = Path(package.__file__ or "").parent / f"{name}.py"
-    text = path.read_text(encoding="utf-8")
-    for old, new in edits:
-        if text.count(old) != 1:
-            raise ValueError(f"{path.name}: {text.count(old)} places read {old!r}, a mutant needs exactly one")
-        text = text.replace(old, new)
-    module = ModuleType(f"state.{name}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module
-    setattr(package, name, module)
-    exec(compile(text, str(path), "exec"), module.__dict__)  # noqa: S102 - our own source, one line broken on purpose
-    return module
-
-
-class Rulebook(NamedTuple):
-    """The part of a configuration that the machine is told."""
-
-    short: bool = False
-    qty: int = 1
-    can_replace: bool = True
-    target: bool = False
-    max_entries: int = 1
-    cutoff_level: int | None = None
-    max_retries: int = 1
-    entry_timeout_levels: int = 1
-
-
-def price(book: Rulebook, long_price: int) -> int:
-    """Prices are written for the long side; the short side is their mirror image in 100."""
-    return 200 - long_price if book.short else long_price
-
-
-ENTER, LAPSE, TRAIL, FURTHER, LEAVE, GAP, LOOSEN = 101, 102, 103, 104, 105, 95, 106  # ticks that mean something, long side
-STOP_AT, TRAIL_TO, FURTHER_TO, LOOSEN_TO, TARGET_AT = 96, 98, 99, 94, 108
-
-
-def make_rules(core: SimpleNamespace, book: Rulebook) -> Any:
-    def at(long_price: int) -> Decimal:
-        return Decimal(price(book, long_price))
-
-    side = core.orders.Side.SELL if book.short else core.orders.Side.BUY
-    words = core.strategy
-    enter = words.Enter(side=side, type=core.orders.OrderType.STOP_LIMIT, why="", limit_price=at(ENTER), trigger_price=at(ENTER))
-    wishes = {
-        at(ENTER): enter,
-        at(TRAIL): words.MoveStop(price=at(TRAIL_TO), why=""),
-        at(FURTHER): words.MoveStop(price=at(FURTHER_TO), why=""),
-        at(LOOSEN): words.MoveStop(price=at(LOOSEN_TO), why=""),
-        at(LEAVE): words.Leave(why="leave"),
-    }
-
-    class Scripted(core.strategy.Strategy):  # type: ignore[misc, name-defined]
-        """Wants whatever the price says, always: only the machine holds it back."""
-
-        name = "scripted"
-
-        def __init__(self) -> None:
-            pass
-
-        def on_tick(self, view: Any, price: Decimal) -> Any:
-            return wishes.get(price)
-
-        def stop_price(self, view: Any) -> Decimal:
-            return at(STOP_AT)
-
-        def target_price(self, view: Any) -> Decimal | None:
-            return at(TARGET_AT) if book.target else None
-
-    return core.rules.Rules(
-        instrument=core.instrument.Instrument(symbol="A", exchange="X", tick_size=Decimal(1)),
-        strategy=Scripted(),
-        qty=Decimal(book.qty),
-        day="d",
-        entry_from_ms=0,
-        cutoff_ms=10**12 if book.cutoff_level is None else book.cutoff_level * LEVEL_MS,
-        max_entries=book.max_entries,
-        max_retries=book.max_retries,
-        entry_timeout_ms=LEVEL_MS * book.entry_timeout_levels,
-        can_replace=book.can_replace,
-    )
 
 
 class Machine:

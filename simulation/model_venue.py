@@ -1,115 +1,40 @@
 """A whole small world around the decision core: one honest venue, one desk, one journal, and every fault the budgets allow.
 
-`fair_steps` and `other_steps` list everything that can happen next. The first fair step that changes anything is what happens when
-no further fault strikes, which is how the search knows where each state ends up. The venue is honest: it executes what it
-accepted, shows what is true at the time it was asked, and nothing it did not accept before the settle window is over ever appears.
+`fair_steps` and `other_steps` list everything that can happen next. The first fair step that changes anything is what happens
+when no further fault strikes, which is how the search knows where each state ends up. The venue is honest: it executes what it
+accepted, shows what is true at the time it was asked, and what has not arrived when the settle window ends never will.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
-from simulation.model_core import (
-    BEAT,
-    ENTER,
-    FURTHER,
-    GAP,
-    LAPSE,
-    LEAVE,
-    LOOSEN,
-    NOW,
-    STOP_AT,
-    TRAIL,
-    Cmd,
-    Key,
-    Machine,
-    Rulebook,
-    price,
+from simulation.model_checks import Checks
+from simulation.model_core import BEAT, NOW, Cmd, Key, Machine
+from simulation.model_rules import ENTER, FURTHER, GAP, LAPSE, LEAVE, LOOSEN, STOP_AT, TRAIL, Rulebook, price
+from simulation.model_state import (
+    AT,
+    BEAT_STEP,
+    ENTRY,
+    EXIT,
+    FAULTS,
+    STOP,
+    TARGET,
+    Broken,
+    Call,
+    Flight,
+    Setting,
+    State,
+    VenueOrder,
+    held,
 )
 
 GHOST_BEATS = 2  # an unanswered request may still arrive for so long; the settle window is longer
 FLIGHT_BEATS = 2  # a report slower than this has timed out
-FAULTS = (
-    "crash", "timeout", "refuse", "unavailable", "deny", "reject", "withdraw", "idle", "stale",
-    "trail", "further", "loosen", "leave", "gap", "flatten", "tighten", "lapse", "slow",
-)  # fmt: skip
-AT = {fault: index for index, fault in enumerate(FAULTS)}
-BEAT_STEP = "a heartbeat later"
-ENTRY, STOP, TARGET, EXIT = "E", "S", "T", "X"
-
-
-class VenueOrder(NamedTuple):
-    venue_id: str
-    client_id: str
-    purpose: str
-    sign: int
-    type: str
-    qty: int
-    trigger: int
-    fills: tuple[int, ...]
-    state: str  # WORKING, FILLED, CANCELLED, REJECTED
-
-    @property
-    def filled(self) -> int:
-        return sum(self.fills)
-
-    @property
-    def rest(self) -> int:
-        return self.qty - self.filled
-
-
-class Call(NamedTuple):
-    """The desk is asking; `stage` is sent, done or refused."""
-
-    command: Cmd
-    stage: str
-    venue_id: str | None = None
-
-
-class Flight(NamedTuple):
-    """A picture of the venue, taken and not yet delivered. `stale` when the machine changed its mind meanwhile."""
-
-    kind: str  # row, position
-    client_id: str
-    content: Any
-    age: int
-    stale: bool
-
-
-class State(NamedTuple):
-    snapshot: int
-    journal: int  # the snapshot a crash falls back to; 0 when no crash can come any more
-    queue: tuple[Cmd, ...]  # decided, not yet taken by the desk
-    hand: tuple[Cmd, ...]  # taken and journaled, not yet carried out
-    call: Call | None
-    orders: tuple[VenueOrder, ...]
-    ghosts: tuple[tuple[Cmd, int], ...]  # unanswered requests that may still arrive, and for how many beats
-    flights: tuple[Flight, ...]
-    level: int  # session time
-    mark: int  # best stop the venue has had since it was last flat; 0 for none
-    left: tuple[int, ...]  # faults left, in the order of FAULTS
-
 
 Step = tuple[tuple[Any, ...], State]
-
-
-class Setting(NamedTuple):
-    """One configuration: what the machine is told, what the venue is like, which faults may strike how often."""
-
-    name: str
-    book: Rulebook = Rulebook()
-    levels: int = 1
-    client_ids: bool = False
-    silent_rows: bool = False  # working and complete rows say nothing of fills: only trade rows do (OpenAlgo live)
-    positions: bool = False
-    late_amends: bool = False  # an unanswered amend may still arrive after the next one; the stop may then step back once
-    faults: tuple[tuple[str, int], ...] = ()
-
-
-class Broken(Exception):
-    """An invariant is violated: the message says which."""
 
 
 class World:
@@ -118,6 +43,7 @@ class World:
         self.machine = Machine(core, setting.book)
         self._sign = -1 if setting.book.short else 1
         self._cutoff = setting.book.cutoff_level
+        self.checks = Checks(self.machine, setting)
 
     def start(self) -> State:
         budgets = dict(self.setting.faults)
@@ -196,29 +122,8 @@ class World:
             if command.kind != "submit":
                 return state
             return self._tell(state, ("not sent", command.client_id, "submit", False))
-        self._check_sending(state, command)
+        self.checks.sending(state, command)
         return state._replace(call=Call(command, "sent"))
-
-    def _check_sending(self, state: State, command: Cmd) -> None:
-        if command.kind != "submit":
-            if command.venue_id is None and not self.setting.client_ids:
-                raise Broken(f"I3 {command.kind} of {command.client_id} without a venue order id")
-            return
-        if any(order.client_id == command.client_id for order in state.orders) or any(
-            ghost.kind == "submit" and ghost.client_id == command.client_id for ghost, _ in state.ghosts
-        ):
-            raise Broken(f"I3 {command.client_id} is sent a second time")
-        if command.purpose == ENTRY and self._cutoff is not None and state.level >= self._cutoff:
-            raise Broken("I8 an entry leaves after the cutoff")
-        if command.purpose == ENTRY and command.client_id != self.machine.snapshots[state.snapshot].trip:
-            raise Broken(f"I3 {command.client_id} leaves under an id that was never granted")
-        self._check_committed(state, command)
-
-    def _check_committed(self, state: State, command: Cmd) -> None:
-        if self._has(state, "crash"):
-            journaled = self.machine.snapshots[state.journal]
-            if journaled.slot_of(command.client_id) is None:
-                raise Broken(f"I3 {command.client_id} leaves without a journaled intent")
 
     def _arrive(self, state: State) -> State:
         assert state.call is not None
@@ -427,7 +332,7 @@ class World:
         for index, flight in enumerate(state.flights):
             rest = state._replace(flights=state.flights[:index] + state.flights[index + 1 :])
             asked = NOW + 1 - flight.age * BEAT - (2 if flight.stale else 0)
-            key = ("position", flight.content, asked)
+            key: Key = ("position", flight.content, asked)
             if flight.kind == "row":
                 key = ("row", flight.client_id, flight.content, asked)
             yield ("the slow report arrives:", flight), self._tell(rest, key)
@@ -467,9 +372,7 @@ class World:
         flights = tuple(f._replace(age=f.age + 1) for f in state.flights if f.age < FLIGHT_BEATS)
         ghosts = tuple((command, left - 1) for command, left in state.ghosts if left > 1)
         journal = self.machine.aged(state.journal) if state.journal else 0
-        later = state._replace(
-            snapshot=self.machine.aged(state.snapshot), journal=journal, flights=flights, ghosts=ghosts
-        )
+        later = state._replace(snapshot=self.machine.aged(state.snapshot), journal=journal, flights=flights, ghosts=ghosts)
         return self._tell(later, ("beat",))
 
     def _crash(self, state: State) -> State:
@@ -482,87 +385,6 @@ class World:
         )
         back = self._tell(self._spend(empty, "crash"), ("restarted",))
         return self._tell(back, ("entries off",))
-
-    # -- what must always hold -------------------------------------------------------------------------------------------------
-
-    def check(self, state: State) -> None:
-        """The safety invariants, by the venue's own truth."""
-        if self.machine.faults:
-            raise Broken(f"I0 {self.machine.faults[0]}")
-        if self.machine.snapshots[state.snapshot].halted:
-            raise Broken("I2 halted over a disagreement, though the venue is honest")
-        live = [order for order in state.orders if order.state == "WORKING"]
-        entries = [order for order in state.orders if order.purpose == ENTRY]
-        coming = [ghost for ghost, _ in state.ghosts if ghost.kind == "submit" and ghost.purpose == ENTRY]
-        if sum(order.state == "WORKING" for order in entries) + len(coming) > 1:
-            raise Broken("I1 two live entry orders")
-        if len(entries) + len(coming) > self.setting.book.max_entries:
-            raise Broken(f"I7 {len(entries) + len(coming)} entries of {self.setting.book.max_entries}")
-        position = held(state)
-        if position * self._sign > self.setting.book.qty:
-            raise Broken(f"I1 holds {position}, meant at most {self.setting.book.qty}")
-        self._check_reducing(live, position)
-
-    def _check_reducing(self, live: list[VenueOrder], position: int) -> None:
-        """I5: what rests at the venue to reduce the position can never turn it round."""
-        target = self.setting.book.target
-        reducing = [order for order in live if order.purpose == EXIT or (order.purpose == STOP and not target)]
-        if not reducing:
-            return
-        if any(order.sign * position >= 0 for order in reducing):
-            raise Broken(f"I5 {' and '.join(map(describe, reducing))} at the venue while holding {position}")
-        if sum(order.rest for order in reducing) > abs(position):
-            raise Broken(f"I5 {' and '.join(map(describe, reducing))} exceed the position {position}")
-
-    def unprotected(self, state: State) -> bool:
-        position = held(state)
-        if not position:
-            return False
-        cover = [o for o in state.orders if o.state == "WORKING" and o.purpose in (STOP, EXIT) and o.sign * position < 0]
-        return sum(order.rest for order in cover) < abs(position)
-
-    def check_rest(self, state: State) -> None:
-        """What must hold where nothing moves any more: I2, I8, I9, I12."""
-        s, position = self.machine.snapshots[state.snapshot], held(state)
-        if int(s.position) != position:
-            raise Broken(f"I2 at rest the ledger says {s.position}, the venue {position}")
-        statuses = {order.status.name for order in s.live_orders()}
-        if "QUARANTINED" in statuses:
-            raise Broken("I12 an order was quarantined though the venue is honest")
-        if statuses - {"WORKING"}:
-            raise Broken(f"I12 at rest with orders {sorted(statuses)}")
-        if state.queue or state.hand or state.call:
-            raise Broken("I12 at rest with work undone")
-        live = {order.venue_id: order for order in state.orders if order.state == "WORKING"}
-        mine = {order.venue_id: order for order in s.live_orders()}
-        if live.keys() != mine.keys():
-            raise Broken(f"I9 the venue has {sorted(map(describe, live.values()))}, we know {sorted(map(str, mine))}")
-        self._check_cover(state, s, position, list(live.values()))
-
-    def _check_cover(self, state: State, s: Any, position: int, live: list[VenueOrder]) -> None:
-        if self._cutoff is not None and state.level >= self._cutoff and (position or live):
-            raise Broken(f"I8 after the cutoff: position {position}, {len(live)} orders")
-        if not position:
-            if any(order.purpose != ENTRY for order in live):
-                raise Broken("I9 flat, and an order still rests")
-            return
-        if s.closing:
-            raise Broken(f"I12 at rest while closing {position}")
-        stops = [order for order in live if order.purpose == STOP]
-        if [(o.rest, o.trigger, o.sign * position < 0) for o in stops] != [(abs(position), int(s.stop_price), True)]:
-            raise Broken(f"I4 position {position} at rest with stops {[describe(o) for o in stops]}, level {s.stop_price}")
-
-
-def held(state: State) -> int:
-    return sum(order.sign * sum(order.fills) for order in state.orders if order.fills)
-
-
-def describe(order: VenueOrder | Cmd) -> str:
-    side = "buy" if order.sign > 0 else "sell"
-    at = f" @ {order.trigger}" if order.trigger else ""
-    if isinstance(order, Cmd):
-        return f"{order.kind} {order.client_id} ({side} {order.type} {order.qty}{at})"
-    return f"{order.client_id}={order.venue_id} ({side} {order.type} {order.filled}/{order.qty}{at} {order.state})"
 
 
 def _look(order: VenueOrder) -> Key:

@@ -74,7 +74,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "if order is not None and order.client_id[:-1] == client_id[:-1]:",
         ("long, two refusals", "long, somebody cancels"),
     ),
-    Mutant("a refused exit gives up", "machine", "if draft.mono_ms >= s.exit_retry_ms:", "if not s.exit_failures:", ("long, two refusals",)),
+    Mutant(
+        "a refused exit gives up",
+        "machine",
+        "if draft.mono_ms >= s.exit_retry_ms:",
+        "if not s.exit_failures:",
+        ("long, two refusals",),
+    ),
     Mutant("the cutoff is forgotten", "machine", CUTOFF, CUTOFF.replace("if ", "if False and "), ("long, cutoff",)),
     Mutant(
         "a restart takes INTENT for not sent",
@@ -90,12 +96,18 @@ MUTANTS: tuple[Mutant, ...] = (
         'draft.submit(replace(order, retry_ms=0, changed_ms=draft.mono_ms, client_id=order.client_id + "r"))',
         ("long, unavailable",),
     ),
-    Mutant("entries used are not counted", "record", "entries_used=s.entries_used + 1", "entries_used=s.entries_used", ("short, crash",)),
     Mutant(
-        "a position report older than our last fill is believed",
+        "entries used are not counted",
         "record",
-        "if event.asked_ms < s.fill_ms or s.in_question:",
-        "if s.in_question:",
+        "entries_used=s.entries_used + 1",
+        "entries_used=s.entries_used",
+        ("short, crash",),
+    ),
+    Mutant(
+        "one position report that contradicts us is believed",
+        "record",
+        "DISAGREEMENTS_BELIEVED = 2 ",
+        "DISAGREEMENTS_BELIEVED = 1 ",
         ("long, slow position reports",),
     ),
     Mutant(
@@ -104,13 +116,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if draft.s.position:\n        _settle_position(draft)",
         "    if draft.s.position and draft.s.entry is None:\n        _settle_position(draft)",
         ("long, partial fills",),
-    ),
-    Mutant(
-        "the exit sells the planned quantity",
-        "machine",
-        "draft.submit_new(Purpose.EXIT, OrderType.MARKET, abs(s.position),",
-        "draft.submit_new(Purpose.EXIT, OrderType.MARKET, draft.rules.qty,",
-        ("long, partial fills, leave",),
     ),
     Mutant(
         "the stop stays when flat",
@@ -127,7 +132,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ("long, yes without effect",),
     ),
     Mutant("a refused cancel counts as gone", "record", ASK_AGAIN, "        draft.empty(slot)", ("long, two refusals",)),
-    Mutant("a resting entry survives the cutoff", "machine", '    if s.over:\n        return "cutoff"\n    if s.halted', "    if s.halted", ("long, cutoff",)),
+    Mutant(
+        "a resting entry survives the cutoff",
+        "machine",
+        '    if s.over:\n        return "cutoff"\n    if s.halted',
+        "    if s.halted",
+        ("long, cutoff",),
+    ),
     Mutant(
         "the desk does not ask again before it sends",
         "machine",
@@ -149,4 +160,4 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if False:  #",
         ("long, silent rows",),
     ),
-)  # fmt: skip
+)

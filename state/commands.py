@@ -23,7 +23,10 @@ class Replace(msgspec.Struct, frozen=True):
 
 
 class Cancel(msgspec.Struct, frozen=True):
+    """`orphan`: no slot holds the order, so no slot can take the wish back."""
+
     order: Order
+    orphan: bool = False
 
 
 class Query(msgspec.Struct, frozen=True):

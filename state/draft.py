@@ -94,6 +94,7 @@ class Draft:
 
     def empty(self, slot: str) -> None:
         """The order of this slot is over."""
+        self.change(slot)
         ended = (*self.s.ended, getattr(self.s, slot))[-KEPT_ENDED:]
         self.set(**{slot: None, "ended": ended})
 

@@ -11,6 +11,7 @@ from enum import Enum
 import msgspec
 
 from state.ledger import Fill
+from state.orders import Order
 from state.reports import OrderRow
 from state.strategy import Bar
 
@@ -103,7 +104,24 @@ class WasQuarantined(Event, frozen=True, kw_only=True):
 
 
 class PositionSeen(Event, frozen=True, kw_only=True):
+    """The venue's net quantity, and every execution in the symbol that no order of ours explains, oldest first."""
+
     qty: Decimal
+    asked_ms: int
+    strangers: tuple[Fill, ...] = ()
+
+
+class OrderMissing(Event, frozen=True, kw_only=True):
+    """Asked for by its id, the venue says that it knows no such order."""
+
+    client_id: str
+    asked_ms: int
+
+
+class OrphanSeen(Event, frozen=True, kw_only=True):
+    """An order of ours works at the venue that no slot holds."""
+
+    order: Order
     asked_ms: int
 
 

@@ -84,11 +84,11 @@ _DERIVED = ("symbol", "version", "ledger")  # of a snapshot: columns of the reco
 
 
 class Body(msgspec.Struct, omit_defaults=True, frozen=True):
-    """The JSON of one record: event, change, fill, whole ledger (only where evidence does not explain it), alarms."""
+    """The JSON of one record: event, change, fills, whole ledger (only where evidence does not explain it), alarms."""
 
     e: dict[str, Any] = {}
     c: dict[str, Any] = {}
-    f: dict[str, Any] | None = None
+    f: tuple[dict[str, Any], ...] = ()
     L: Ledger | None = None
     a: tuple[str, ...] = ()
 
@@ -110,12 +110,14 @@ def encode_work(last: Snapshot, work: Work) -> tuple[str, bytes]:
     event, client_id = work.event, concerning(work.event, work.commands)
     context = Context(work.after.symbol, client_id, event.now_ms, event.mono_ms)
     same = last.ledger is work.after.ledger or last.ledger == work.after.ledger
-    fill = None if same else evidence(work.before, event)
-    grown = last.ledger if fill is None else last.ledger.add(fill)
+    fills = () if same else evidence(work.before, event)
+    grown = last.ledger
+    for fill in fills:
+        grown = grown.add(fill)
     body = Body(
-        e=_event(event, told=fill is not None, client_id=client_id),
+        e=_event(event, told=bool(fills), client_id=client_id),
         c=_change(last, work.after, context),
-        f=None if fill is None or grown is last.ledger else _shortened(fill, FILL_CODES, client_id),
+        f=() if grown is last.ledger else tuple(_shortened(fill, FILL_CODES, client_id) for fill in fills),
         L=None if grown == work.after.ledger else work.after.ledger,
         a=tuple(command.text for command in work.commands if isinstance(command, Alarm)),
     )
@@ -141,7 +143,7 @@ def _to_json(body: Body) -> bytes:
 
 def _event(event: Event, *, told: bool, client_id: str) -> dict[str, Any]:
     """The event without what the columns or (`told`) the fill evidence say already."""
-    skipped = {"now_ms", "mono_ms"} | ({"fill"} if told else set())
+    skipped = {"now_ms", "mono_ms"} | ({"fill", "strangers"} if told else set())
     out = {"m": event.mono_ms} | _compact(event, skipped)
     if out.get("client_id") == client_id:
         del out["client_id"]
@@ -238,10 +240,12 @@ def context_of(symbol: str, client_id: str, now_ms: int, body: Body) -> Context:
     return Context(symbol, client_id, now_ms, body.e["m"])
 
 
-def fill_of(body: Body, context: Context) -> Fill | None:
-    if body.f is None:
-        return None
-    values = {_NAME_OF_FILL.get(code, code): value for code, value in body.f.items()}
+def fills_of(body: Body, context: Context) -> tuple[Fill, ...]:
+    return tuple(_to_fill(raw, context) for raw in body.f)
+
+
+def _to_fill(raw: Mapping[str, Any], context: Context) -> Fill:
+    values = {_NAME_OF_FILL.get(code, code): value for code, value in raw.items()}
     if values["client_id"] == THIS:
         values["client_id"] = context.client_id
     return msgspec.convert(values, Fill)
@@ -262,11 +266,11 @@ def apply_body(last: Snapshot, version: int, body: Body, context: Context) -> Sn
             values[name] = _reason_of(values.get("entry", last.entry))
         else:
             values[name] = msgspec.convert(raw, _SNAPSHOT_TYPES[name])
-    fill = fill_of(body, context)
-    if body.L is not None:
-        values["ledger"] = body.L
-    elif fill is not None:
-        values["ledger"] = last.ledger.add(fill)
+    ledger = last.ledger if body.L is None else body.L
+    if body.L is None:
+        for fill in fills_of(body, context):
+            ledger = ledger.add(fill)
+    values["ledger"] = ledger
     return replace(last, **values)
 
 

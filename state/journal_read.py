@@ -15,7 +15,7 @@ from typing import Any, Self
 import msgspec
 from msgspec.structs import replace
 
-from state.journal_delta import Body, apply_body, context_of, decode_body, fill_of, spelled_out
+from state.journal_delta import Body, apply_body, context_of, decode_body, fills_of, spelled_out
 from state.journal_file import Row, SessionInfo, damaged, last_rows, open_for_reading, rows, seal_of, sessions, trouble
 from state.ledger import Fill, Ledger, Trade, trades
 from state.orders import ZERO, Order, Purpose, Status
@@ -73,7 +73,7 @@ class Record(msgspec.Struct, frozen=True):
     client_id: str
     event: dict[str, Any]
     change: dict[str, Any]
-    fill: Fill | None
+    fills: tuple[Fill, ...]
     alarms: tuple[str, ...]
 
 
@@ -94,14 +94,14 @@ class History:
         context = context_of(row.symbol, row.client_id, row.now_ms, body)
         before = self.snapshots.get(row.symbol) or Snapshot(row.symbol)
         after = apply_body(before, row.version, body, context)
-        fill = fill_of(body, context)
+        fills = fills_of(body, context)
         self.snapshots[row.symbol] = after
-        if fill is not None:
-            self.fills.setdefault(row.symbol, []).append(fill)
+        self.fills.setdefault(row.symbol, []).extend(fills)
         self.alarms += [AlarmRecord(row.symbol, row.now_ms, text) for text in body.a]
         self._orders(before, after, row, body)
-        if fill is not None and fill.client_id in self.orders:
-            self._filled(fill.client_id, after.ledger)
+        for fill in fills:
+            if fill.client_id in self.orders:
+                self._filled(fill.client_id, after.ledger)
         self.number, self.chain = row.number, row.chain
 
     def _orders(self, before: Snapshot, after: Snapshot, row: Row, body: Body) -> None:
@@ -296,6 +296,6 @@ def _record(row: Row) -> Record:
         client_id=row.client_id,
         event={name: value for name, value in body.e.items() if name != "m"},
         change=spelled_out(body),
-        fill=fill_of(body, context),
+        fills=fills_of(body, context),
         alarms=body.a,
     )

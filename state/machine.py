@@ -100,6 +100,7 @@ def _end_the_trip(draft: Draft) -> None:
         side=None,
         trip=None,
         reduced=False,
+        by_hand=False,
         stop_price=None,
         target_price=None,
         peak=None,
@@ -151,6 +152,8 @@ def _set_levels(draft: Draft) -> None:
         draft.halt(str(failure))
         draft.close("the strategy gave no stop")
         return
+    if s.by_hand and (s.average - level) * s.side.sign < 0:
+        level = s.average + (s.average - level)  # the same distance, for the side that the strategy never meant
     level = instrument.stop_trigger(s.side.opposite, level)
     if level <= 0 or (s.average - level) * s.side.sign < instrument.tick_size:
         draft.close(f"stop {level} is not on the losing side of {s.average}")
@@ -161,7 +164,9 @@ def _set_levels(draft: Draft) -> None:
 def _protect(draft: Draft) -> None:
     """One stop, for exactly what is held, at the level that only moves our way; then the target."""
     order, s = draft.s.stop, draft.s
-    if order is not None:
+    if order is not None and order.side is not _exit_side(s):
+        cancel(draft, "stop", "wrong side")
+    elif order is not None:
         _resize(draft, "stop", order, s.stop_price)
     elif s.stop_failures >= STOP_TRIES:
         draft.close(f"stop refused {s.stop_failures} times")
@@ -217,6 +222,8 @@ def _exit_side(s: Snapshot) -> Side:
 def why_not_carry_out(s: Snapshot, command: Command, rules: Rules, now_ms: int) -> str | None:
     """Why this command, decided a while ago, must not be carried out any more; None when it still stands."""
     if not isinstance(command, Submit | Replace | Cancel):
+        return None
+    if isinstance(command, Cancel) and command.orphan:
         return None
     order = getattr(s, SLOT_OF[command.order.purpose])
     if order is None or order.client_id != command.order.client_id:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from state.commands import Cancel
 from state.draft import Draft, StrategyFailed
 from state.events import (
     Accepted,
@@ -24,7 +25,9 @@ from state.events import (
     HaltAsked,
     Heartbeat,
     NotSent,
+    OrderMissing,
     OrderSeen,
+    OrphanSeen,
     PositionSeen,
     ProvedAbsent,
     Restarted,
@@ -36,6 +39,7 @@ from state.events import (
 )
 from state.ledger import Fill
 from state.orders import Order, OrderType, Purpose, Side, Status
+from state.reconcile import Finding, Verdict, compare
 from state.reports import OrderRow, Reported
 from state.rules import READ_AGAIN_MS
 from state.snapshot import SLOTS, Snapshot
@@ -43,6 +47,7 @@ from state.strategy import Enter, Leave, MoveStop, Pass, Wish
 
 _PROTECTIVE = (OrderType.STOP, OrderType.STOP_LIMIT, None)  # None: the venue's row does not say
 KEPT_FOREIGN = 64
+KEPT_TRADES = 1_000
 DISAGREEMENTS_BELIEVED = 2  # position reports in a row
 
 
@@ -330,7 +335,7 @@ def _speak_of_surprises(draft: Draft, fill: Fill) -> None:
 
 
 def _order_seen(draft: Draft, event: OrderSeen) -> None:
-    fill = evidence(draft.s, event)
+    fill = _reported(draft.s, event)
     if fill is not None and fill.qty > draft.s.ledger.filled(event.client_id):
         _take(draft, fill)
     slot = draft.s.slot_of(event.client_id)
@@ -350,15 +355,24 @@ def _known(snapshot: Snapshot, client_id: str) -> Order | None:
     return next((order for order in orders if order.client_id == client_id), None)
 
 
-def evidence(snapshot: Snapshot, event: Event) -> Fill | None:
-    """The executions this event tells of, in the ledger's terms; None when it tells of none. The journal keeps these."""
+def evidence(snapshot: Snapshot, event: Event) -> tuple[Fill, ...]:
+    """The executions this event tells of, in the ledger's terms. The journal keeps these."""
     if isinstance(event, FillSeen):
-        return event.fill
-    if not isinstance(event, OrderSeen):
-        return None
+        return (event.fill,)
+    if isinstance(event, OrderSeen):
+        fill = _reported(snapshot, event)
+        return () if fill is None else (fill,)
+    if isinstance(event, PositionSeen):
+        finding = _believed(snapshot, event)
+        return () if finding is None else finding.ours
+    return ()
+
+
+def _reported(snapshot: Snapshot, event: OrderSeen) -> Fill | None:
+    """A cumulative report; without a price the trade rows must tell."""
     order, row = _known(snapshot, event.client_id), event.row
     if order is None or not row.filled or not row.average:
-        return None  # without a price the trade rows must tell
+        return None
     return Fill(
         trade_id=f"{order.client_id}/{row.filled}",
         client_id=order.client_id,
@@ -468,18 +482,88 @@ def _follow_a_tightened_stop(draft: Draft, row: OrderRow) -> None:
 
 
 def _position_seen(draft: Draft, event: PositionSeen) -> None:
-    """Our fills say what is ours. A venue that says otherwise twice, with nothing of ours in question, is told to a person."""
+    """Our fills say what is ours. A venue that says otherwise twice, with nothing of ours in question, is believed or told."""
     s = draft.s
     if event.asked_ms < s.fill_ms or s.in_question:
         return
-    if event.qty == s.position:
-        if s.disagreements:
-            draft.set(disagreements=0)
+    if s.foreign_qty is None:
+        _meet_the_foreign(draft, event)
         return
-    count = min(s.disagreements + 1, DISAGREEMENTS_BELIEVED)
-    if count == DISAGREEMENTS_BELIEVED > s.disagreements:
-        draft.halt(f"venue holds {event.qty}, our fills say {s.position}")
-    draft.set(disagreements=count)
+    finding = compare(s.position, s.foreign_qty, event.qty, _news(s, event))
+    if finding.verdict is Verdict.MATCH:
+        if s.disagreements or _news(s, event):
+            draft.set(disagreements=0, foreign_trades=_counted(s, event.strangers))
+    elif _believed(s, event) is None:
+        draft.set(disagreements=s.disagreements + 1)
+    elif finding.verdict is Verdict.DIVERGED:
+        draft.set(disagreements=DISAGREEMENTS_BELIEVED)
+        draft.halt(f"{finding.verdict.value}: {finding.text}")
+    else:
+        draft.set(disagreements=0, foreign_trades=_counted(s, event.strangers), foreign_qty=finding.foreign_qty)
+        _believe(draft, finding)
+
+
+def _news(s: Snapshot, event: PositionSeen) -> tuple[Fill, ...]:
+    return tuple(fill for fill in event.strangers if fill.trade_id not in s.foreign_trades)
+
+
+def _believed(s: Snapshot, event: PositionSeen) -> Finding | None:
+    """What a second disagreement in a row comes to; None for a first one, a stale one, or none at all."""
+    if event.asked_ms < s.fill_ms or s.in_question or s.foreign_qty is None or s.disagreements + 1 < DISAGREEMENTS_BELIEVED:
+        return None
+    return compare(s.position, s.foreign_qty, event.qty, _news(s, event))
+
+
+def _meet_the_foreign(draft: Draft, event: PositionSeen) -> None:
+    """The first look of a session: whatever is there beside ours belongs to somebody else."""
+    s = draft.s
+    theirs = event.qty - s.position
+    draft.set(foreign_qty=theirs, foreign_trades=_counted(s, event.strangers))
+    if theirs:
+        draft.alarm(f"FOREIGN: the venue holds {theirs} of it that is not ours: left alone")
+
+
+def _counted(s: Snapshot, fills: tuple[Fill, ...]) -> tuple[str, ...]:
+    new = (fill.trade_id for fill in fills if fill.trade_id not in s.foreign_trades)
+    return (*s.foreign_trades, *new)[-KEPT_TRADES:]
+
+
+def _believe(draft: Draft, finding: Finding) -> None:
+    """Others traded: what closed ours is booked like any fill, and protection follows the position."""
+    for fill in finding.ours:
+        draft.set(ledger=draft.s.ledger.add(fill), fill_ms=draft.mono_ms, reduced=True)
+    s = draft.s
+    if finding.ours:
+        draft.alarm(f"{finding.verdict.value}: {finding.text}")
+    if finding.ours and s.side is not None and s.position * s.side.sign < 0:
+        side = s.side.opposite
+        draft.set(side=side, trip=finding.ours[-1].client_id, stop_price=None, closing=None, reduced=False, by_hand=True)
+        draft.halt(f"position was turned round elsewhere: now {s.position}")
+    if finding.verdict is Verdict.FOREIGN:
+        draft.halt(f"{finding.verdict.value}: {finding.text}")
+
+
+def _missing(draft: Draft, event: OrderMissing) -> None:
+    """Not in the venue's books at all. Told so twice, some time apart, it has ended."""
+    slot = draft.s.slot_of(event.client_id)
+    if slot is None:
+        return
+    order = getattr(draft.s, slot)
+    if order.venue_id is None or event.asked_ms < order.changed_ms:
+        return
+    if order.strikes == 0:
+        draft.change(slot, status=Status.UNKNOWN, strikes=1)
+    elif event.asked_ms - order.changed_ms >= READ_AGAIN_MS:
+        draft.alarm(f"{slot} order {order.venue_id} is gone from the venue's books")
+        _fail(draft, slot, "gone from the venue's books")
+
+
+def _orphan(draft: Draft, event: OrphanSeen) -> None:
+    if draft.s.slot_of(event.order.client_id) is None:
+        ended = next((order for order in draft.s.ended if order.client_id == event.order.client_id), None)
+        if ended is None or event.asked_ms > ended.changed_ms:
+            draft.alarm(f"ORPHAN: {event.order.describe()} works at the venue and nothing here wants it: cancelling")
+            draft.commands.append(Cancel(event.order, orphan=True))
 
 
 def _foreign_seen(draft: Draft, event: ForeignSeen) -> None:
@@ -543,6 +627,8 @@ _RECORDERS: dict[type[Event], Callable[[Draft, Any], None]] = {
     ProvedAbsent: _absent,
     WasQuarantined: _quarantined,
     ForeignSeen: _foreign_seen,
+    OrderMissing: _missing,
+    OrphanSeen: _orphan,
     PositionSeen: _position_seen,
     EntriesOff: _entries_off,
     EntriesOn: _entries_on,

@@ -253,7 +253,7 @@ def _window(open_text: str, close_text: str, valid_from: date | None = None) -> 
 
 
 def _configured(holidays: Collection[date]) -> dict[date, str]:
-    return {day: "listed under session.holidays" for day in holidays}
+    return dict.fromkeys(holidays, "listed under session.holidays")
 
 
 def _listed(years: Collection[int]) -> str:

@@ -66,6 +66,9 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     worst_unprotected: int = 0  # longest such time, ms
     fill_ms: int = 0  # when the last fill was learnt
     disagreements: int = 0  # position reports in a row that contradict our fills
+    foreign_qty: Decimal | None = None  # what the venue holds beside ours; None before the first look
+    foreign_trades: tuple[str, ...] = ()  # trade ids of others that have been counted
+    by_hand: bool = False  # somebody else turned this position round: protect it, do not close it
     foreign: tuple[str, ...] = ()  # venue order ids in this symbol that are not ours
     why: str = ""  # the last reason for trading or not trading
 

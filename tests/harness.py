@@ -192,7 +192,7 @@ class Story:
 
     @property
     def fills(self) -> list[Fill]:
-        found = [evidence(work.before, work.event) for work in self.works]
+        found = [fill for work in self.works for fill in evidence(work.before, work.event)]
         return [fill for fill in found if fill is not None]
 
     @property

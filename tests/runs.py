@@ -28,7 +28,14 @@ RUNNER = ROOT / "live_runner.py"
 DAY = "2026-11-20"
 WAIT_S = 45.0  # a deadline, not a pause: two test processes and other people's work share a small machine
 LOOK_S = 0.05
-SECRETS = ("OPENALGO_API_KEY", "KRAKEN_API_KEY", "KRAKEN_API_SECRET", "COINBASE_API_KEY", "COINBASE_API_SECRET", "OANDA_API_TOKEN")
+SECRETS = (
+    "OPENALGO_API_KEY",
+    "KRAKEN_API_KEY",
+    "KRAKEN_API_SECRET",
+    "COINBASE_API_KEY",
+    "COINBASE_API_SECRET",
+    "OANDA_API_TOKEN",
+)
 
 
 def shipped() -> dict[str, Any]:
@@ -125,6 +132,12 @@ class Running:
 
         return str(until(look, f"the log says {text!r}\n{console(self.folder)}", deadline_s))
 
+    def says_last(self, *texts: str) -> None:
+        """The log's last lines have these texts, in this order, the very last line the last of them."""
+        lines = log_lines(self.folder)
+        places = [max((n for n, line in enumerate(lines) if text in line), default=-1) for text in texts]
+        assert places == sorted(places) and min(places) >= 0 and places[-1] == len(lines) - 1, "\n".join(lines[-12:])
+
     def ends(self, deadline_s: float = WAIT_S) -> int:
         try:
             code = self.process.wait(deadline_s)
@@ -218,6 +231,12 @@ class VenueBooks:
         """Our names of every entry (E), stop (S) or exit (X) the venue has ever taken."""
         return sorted(row["strategy"] for row in self.orders() if row["strategy"].rpartition("-")[2].startswith(letter))
 
+    def session_ms(self) -> int:
+        """Session time, by the numbers the venue tells and this machine's clock."""
+        told = self.ask("/practice/clock")
+        passed_ms = datetime.now(UTC).timestamp() * 1000 - float(told["anchor_ms"])
+        return int(told["session_start_ms"]) + int(passed_ms * float(told["speed"]))
+
     def stream(self) -> websocket.WebSocket:
         """A socket of our own on its order updates."""
         stream = websocket.create_connection(self._ws_url, timeout=WAIT_S)
@@ -250,11 +269,15 @@ class Witness:
 
     def amounts_working(self, name: str) -> list[int]:
         """The quantities with which this order of ours was seen at work, in their order."""
-        seen = [row for book in self.books for row in book if row["strategy"] == name and row["order_status"] == "trigger pending"]
+        seen = [
+            row for book in self.books for row in book if row["strategy"] == name and row["order_status"] == "trigger pending"
+        ]
         return list(dict.fromkeys(int(row["quantity"]) for row in seen))
 
     def triggers_working(self, name: str) -> list[Decimal]:
-        seen = [row for book in self.books for row in book if row["strategy"] == name and row["order_status"] == "trigger pending"]
+        seen = [
+            row for book in self.books for row in book if row["strategy"] == name and row["order_status"] == "trigger pending"
+        ]
         return list(dict.fromkeys(Decimal(row["trigger_price"]) for row in seen))
 
     def positions(self) -> dict[str, int]:
@@ -308,7 +331,9 @@ class Witness:
 TAPE_HEADER = "ts_utc_iso_ms,symbol,exchange,price,qty"
 
 
-def write_tape(path: Path, paths: Mapping[str, Sequence[tuple[str, str]]], end: str, broken: Sequence[str] = (), day: str = DAY) -> Path:
+def write_tape(
+    path: Path, paths: Mapping[str, Sequence[tuple[str, str]]], end: str, broken: Sequence[str] = (), day: str = DAY
+) -> Path:
     """One price a second for each symbol, from its first turn to `end`. A turn is (time in India, price from then on)."""
     midnight = datetime.fromisoformat(f"{day}T00:00:00+05:30")
     rows = []
@@ -322,6 +347,11 @@ def write_tape(path: Path, paths: Mapping[str, Sequence[tuple[str, str]]], end: 
     ]
     path.write_text("\n".join([TAPE_HEADER, *lines, *broken, ""]), encoding="utf-8")
     return path
+
+
+def session_ms(time: str, day: str = DAY) -> int:
+    """Epoch milliseconds of a time of day in India."""
+    return int(datetime.fromisoformat(f"{day}T{time}+05:30").timestamp()) * 1000
 
 
 def seconds(text: str) -> int:

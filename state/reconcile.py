@@ -1,0 +1,64 @@
+"""Ours and the venue's: whether the venue's position is what our fills say, and whose trades explain a difference.
+
+Pure. What others hold in a symbol (*foreign*) is known from the first look of the session and followed by their trades; it is
+never touched. A trade of theirs against what we hold takes from their own part first, and from ours only when theirs is gone:
+so what we call ours is never more than the venue holds.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import Enum
+
+import msgspec
+
+from state.ledger import Fill
+from state.orders import ZERO
+
+
+class Verdict(Enum):
+    MATCH = "MATCH"
+    FOREIGN = "FOREIGN"  # others trade this symbol in this account
+    MISSING = "MISSING"  # ours was reduced or closed elsewhere, and their fills show it
+    DIVERGED = "DIVERGED"  # a difference that no fill explains: a person must look
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What a difference comes to. `ours`: their fills, or parts of them, that closed what we held. `foreign_qty`: theirs now."""
+
+    verdict: Verdict
+    text: str
+    foreign_qty: Decimal
+    ours: tuple[Fill, ...] = ()
+
+
+def compare(position: Decimal, foreign_qty: Decimal, venue_qty: Decimal, news: tuple[Fill, ...]) -> Finding:
+    """`news`: executions in this symbol that are nobody's of ours and were not counted before, oldest first."""
+    expected = position + foreign_qty
+    total = sum((fill.qty * fill.side.sign for fill in news), ZERO)
+    if venue_qty == expected and not total:
+        return Finding(Verdict.MATCH, "", foreign_qty)
+    if not news or expected + total != venue_qty:
+        text = f"venue holds {venue_qty}, our fills say {position}" + (f" and theirs {foreign_qty}" if foreign_qty else "")
+        return Finding(Verdict.DIVERGED, text, foreign_qty)
+    ours: list[Fill] = []
+    for fill in news:
+        theirs, mine = _share(fill, position, foreign_qty)
+        foreign_qty += theirs * fill.side.sign
+        position += mine * fill.side.sign
+        if mine:
+            ours.append(msgspec.structs.replace(fill, qty=mine, fee=fill.fee * mine / fill.qty))
+    if not ours:
+        return Finding(Verdict.FOREIGN, f"others hold {foreign_qty} of it in this account", foreign_qty)
+    words = ", ".join(f"{fill.side.value} {fill.qty} @ {fill.price}" for fill in ours)
+    return Finding(Verdict.MISSING, f"closed elsewhere: {words}; position now {position}", foreign_qty, tuple(ours))
+
+
+def _share(fill: Fill, position: Decimal, foreign_qty: Decimal) -> tuple[Decimal, Decimal]:
+    """Theirs and ours of one execution that we did not order."""
+    against = position and (position > 0) != (fill.side.sign > 0)
+    if not against:
+        return fill.qty, ZERO
+    beside = abs(foreign_qty) if foreign_qty and (foreign_qty > 0) == (position > 0) else ZERO
+    theirs = min(fill.qty, beside)
+    return theirs, fill.qty - theirs

@@ -1,0 +1,99 @@
+"""The model check on its small configurations, and whether it would notice: every deliberately broken machine must be caught."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import state
+from simulation.model import Search, hunt, main
+from simulation.model_load import load
+from simulation.model_settings import ALL, SMALL
+from simulation.model_state import Setting
+from simulation.mutants import MUTANTS, Mutant
+from state.orders import Order
+from state.snapshot import Snapshot
+
+BUDGET_S = 60.0
+
+
+@pytest.mark.parametrize("setting", SMALL, ids=lambda setting: setting.name)
+def test_no_order_of_events_breaks_a_promise(setting: Setting) -> None:
+    """UNK-01, UNK-07, UNK-12, PRO-03, PRO-04, PRO-12, EXI-03, EXI-04: every interleaving of a small world."""
+    result = Search(load(), setting, BUDGET_S).run()
+
+    assert (result.violations, result.exhausted) == ([], True)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_broken_machine_is_caught(mutant: Mutant) -> None:
+    assert hunt(mutant.name, BUDGET_S)["caught"]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_breaks_exactly_one_place(mutant: Mutant) -> None:
+    text = (Path(state.__file__).parent / f"{mutant.module}.py").read_text(encoding="utf-8")
+
+    assert (text.count(mutant.old), mutant.new == mutant.old) == (1, False)
+
+
+def test_a_mutant_that_misses_its_target_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 places read"):
+        load({"machine": [("this text is nowhere in it", "")]})
+
+
+def test_loading_a_broken_machine_leaves_the_real_one_alone() -> None:
+    mutant = MUTANTS[0]
+    real = load()
+
+    broken = load({mutant.module: [(mutant.old, mutant.new)]})
+
+    assert broken.machine is not real.machine
+    assert load().machine is real.machine
+
+
+def test_the_normal_form_knows_every_time_in_a_snapshot() -> None:
+    times = {field for field in Snapshot.__struct_fields__ if field.endswith("_ms")}
+
+    retries = {"stop_retry_ms", "exit_retry_ms", "target_retry_ms"}
+    assert times == retries | {"crossed_ms", "unprotected_ms", "fill_ms"}
+    assert {field for field in Order.__struct_fields__ if field.endswith("_ms")} == {"created_ms", "changed_ms", "retry_ms"}
+
+
+def test_every_configuration_has_its_own_name() -> None:
+    assert len({setting.name for setting in ALL}) == len(ALL)
+
+
+def test_the_same_configuration_is_searched_the_same_way_twice() -> None:
+    first, second = (Search(load(), SMALL[0], BUDGET_S).run() for _ in range(2))
+
+    assert first._replace(wall_s=0) == second._replace(wall_s=0)
+
+
+def test_a_search_that_was_cut_off_says_so() -> None:
+    assert not Search(load(), SMALL[0], budget_s=0).run().exhausted
+
+
+def test_a_violation_is_told_as_the_shortest_story() -> None:
+    """ENT-01: the second entry while the first is in question, told step by step."""
+    mutant = next(one for one in MUTANTS if one.name == "a second entry while the first is unknown")
+    setting = next(one for one in ALL if one.name == mutant.settings[0])
+
+    result = Search(load({mutant.module: [(mutant.old, mutant.new)]}), setting, BUDGET_S).run()
+
+    assert [violation["text"] for violation in result.violations] == ["I1 two live entry orders"]
+    assert result.violations[0]["trace"][:2] == ["start", "tick: the strategy wants in"]
+    assert len(result.violations[0]["trace"]) == 7
+
+
+def test_the_command_prints_what_was_checked_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    name = SMALL[0].name
+
+    code = main(["--json", "--size", "small", "--only", name, "--no-mutants", "--processes", "1"])
+
+    report = json.loads(capsys.readouterr().out)
+    assert (code, report["violations"], report["mutants"]) == (0, [], {"total": 0, "caught": 0, "table": []})
+    assert [(one["name"], one["violations"], one["exhausted"]) for one in report["configurations"]] == [(name, 0, True)]
+    assert report["states"] == report["configurations"][0]["states"] > 1_000
