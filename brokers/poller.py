@@ -71,13 +71,14 @@ class Poller:
             if behind_ms >= 0:  # rounds that were missed are not made up for
                 next_ms += (behind_ms // self._interval_ms + 1) * self._interval_ms
             pause_ms = min(next_ms - self._clock.monotonic_ms(), int(PULSE_S * 1000))
-            self._clock.wait(self._stop, max(pause_ms, 1) / 1000)
+            self._clock.wait(self._wanted, max(pause_ms, 1) / 1000)
 
     def stop(self) -> None:
         self._stop.set()
+        self._wanted.set()
 
     def soon(self) -> None:
-        """Sweep at the next pulse: after a reconnect, for instance."""
+        """Sweep now: after a reconnect, for instance."""
         self._wanted.set()
 
     def sweep(self, positions: bool = True, source: str = "poll") -> bool:

@@ -75,7 +75,7 @@ class Dial:
         return [self._hit(armed, occasion) for armed in self._ready(where, occasion, "")]
 
     def strike_rows(self, where: Where, kind: str, rows: Sequence[Occasion]) -> tuple[Hit, list[int]] | None:
-        """For an answer of many rows, which is one occasion: the fault and the places of the rows it fits. No rows: no occasion."""
+        """For an answer of many rows, which is one occasion: the fault and the places of the rows it fits."""
         for armed in self._armed.get(where, ()):
             if armed.fault.kind == kind:
                 fitting = [place for place, row in enumerate(rows) if self._fits(armed.fault, row)]

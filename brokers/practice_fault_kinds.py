@@ -3,7 +3,7 @@
 Owns names, defaults and checks; how a fault is carried out lies with the venue's process (practice_dial.py says when). Light on
 purpose: the runner imports it to read a script.
 
-Network durations (`delay`, `lasts`) are real milliseconds at any speed; the window `from`, `until` is session time after the open.
+Durations (`delay`, `lasts`) are real time at any speed; the window (`from`, `until`) is session time after the open.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ KINDS: dict[str, Rule] = {
     ),
     "no_id": Rule(
         _R,
-        "200 without an order id: parked for approval (executed `delay` later, never without one), or executed and null or missing",
+        "200 without an order id: parked for approval (executed `delay` later, else never), or executed and null or missing",
         (PLACE,),
         (PLACE,),
         ("delay_ms",),

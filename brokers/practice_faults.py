@@ -1,7 +1,7 @@
 """Fault scripts for the practice venue: the ones that come with it, by name, and the reader of a user's own.
 
-A script file (YAML or JSON) is a list of faults, or a mapping with that list under `faults`; an entry may be the name of a shipped
-script. Durations are written `45m`, `5s`, `500ms`:
+A script file (YAML or JSON) is a list of faults, or a mapping with that list under `faults`; an entry may be the name of a
+shipped script. Durations are written `45m`, `5s`, `500ms`:
 
     faults:
       - {kind: lost_reply, path: placeorder, purpose: E}                     # the first entry's reply
@@ -135,7 +135,7 @@ def _one_per_kind() -> Iterator[tuple[str, tuple[Fault, ...]]]:
     for kind, rule in KINDS.items():
         qty = Decimal(2) if kind == "partial_fills" else None
         for answer in rule.answers or ("",):
-            name = kind if answer in ("", rule.answers[0]) else f"{kind}_{answer}"
+            name = kind if answer in ("", *rule.answers[:1]) else f"{kind}_{answer}"
             yield name, (Fault(kind=kind, qty=qty, answer="" if name == kind else answer),)
 
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from brokers.base import OrderRow, Reported
 from brokers.practice_bent_venue import BentVenue, void
 from brokers.practice_dial import Hit, Occasion
-from brokers.practice_fault_kinds import PLACE, Where
+from brokers.practice_fault_kinds import Where
 from brokers.practice_reply import Reply, Wire, analyzed, error, reply
 from brokers.practice_rest import API
 from brokers.practice_wire import pause

@@ -57,6 +57,8 @@ class Server:
         self._ws_socket = _bind(spec.ws_port, "WebSocket")
         self.ports = (self._rest_socket.getsockname()[1], self._ws_socket.getsockname()[1])
         ticks, reports = _open_market(spec)
+        self._venue: Venue
+        self._seam: Seam
         self._stream: Stream
         if spec.faults:
             bent = BentVenue(spec, ticks, reports)

@@ -1,7 +1,7 @@
 """The practice venue's truth: what really happened at the venue, whatever its answers said. The source of an outside oracle.
 
-Owns the record and its shape (POST /practice/truth). Faults bend answers, never this. Every change of an order is one version with
-both times: session ms and real ms (monotonic, comparable between processes of one machine).
+Owns the record and its shape (POST /practice/truth). Faults bend answers, never this. Every change of an order is one version
+with both times: session ms and real ms (monotonic, comparable between processes of one machine).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
 
 
 class Strike(msgspec.Struct):
-    """One fault that struck. `at_ms` session time, `real_ms` monotonic."""
+    """One fault that struck. `at_ms` session time, `real_ms` monotonic. `detail` says what it did; empty until it has done it."""
 
     kind: str
     at_ms: int
@@ -51,7 +51,7 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class TrueOrder(msgspec.Struct):
-    """`origin` is "api" (a request) or "hand" (the user, by phone). `purpose` is the letter of the client id in `label`, or ""."""
+    """`origin` is "api" (a request) or "hand" (the user, by phone). `purpose`: the letter of the client id in `label`, or ""."""
 
     venue_id: str
     symbol: str

@@ -36,7 +36,7 @@ class BentProtocol(H11Protocol):
             scope["transport"] = transport
             await plain(scope, receive, send)
 
-        self.app = with_transport  # type: ignore[assignment]
+        self.app = with_transport
 
 
 async def send_badly(reply: Reply, scope: Scope, receive: Receive, send: Send, stopping: asyncio.Event) -> None:

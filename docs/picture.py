@@ -68,8 +68,8 @@ class Panel:
         self.low, self.high = min(levels) - room, max(levels) + room
 
     def x(self, at_ms: int) -> float:
-        width = PANEL_W - PLOT_RIGHT - 12
-        return self.left + 12 + width * (at_ms - self.from_ms) / (self.to_ms - self.from_ms)
+        part: float = (at_ms - self.from_ms) / (self.to_ms - self.from_ms)
+        return self.left + 12 + (PANEL_W - PLOT_RIGHT - 12) * part
 
     def y(self, price: Decimal) -> float:
         height = PANEL_H - PLOT_TOP - PLOT_BOTTOM
@@ -93,7 +93,9 @@ class Panel:
     def _story(self, row: dict[str, Any]) -> str:
         """In words: from the report and the log."""
         parts = [cause for found in self.run.bought(self.symbol) if (cause := found[2])]
-        words = [f"filled in parts ({' + '.join(parts)}), each protected at once"] if parts else []
+        words = (
+            [f"filled in parts ({' + '.join(parts)}), unprotected for {row['max_unprotected_ms']} ms at most"] if parts else []
+        )
         reasons = [trade["reason"] for trade in self.trades]
         if len(reasons) > 1 and len(set(reasons)) == 1:
             words.append(f"{EXITS.get(reasons[0], reasons[0])} {len(reasons)} times")

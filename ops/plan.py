@@ -75,6 +75,7 @@ def make_rules(
         max_entries=planned.max_entries,
         max_retries=config.orders.max_retries,
         entry_timeout_ms=config.orders.entry_timeout_ms if entry_timeout_ms is None else entry_timeout_ms,
+        order_timeout_ms=config.orders.timeout_ms,
         unprotected_limit_ms=config.risk.unprotected_limit_ms,
         can_replace=can_replace,
     )

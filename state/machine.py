@@ -210,6 +210,8 @@ def _close_out(draft: Draft) -> None:
             draft.submit_new(Purpose.EXIT, OrderType.MARKET, abs(s.position), reason=s.closing or "")
     elif s.remaining(s.exit) > abs(s.position) or s.exit.side is not _exit_side(s):
         cancel(draft, "exit", "larger than the position")
+    elif s.exit.status is Status.WORKING and draft.mono_ms - s.exit.changed_ms >= draft.rules.order_timeout_ms:
+        cancel(draft, "exit", "order timeout")  # what it filled stays; what is left goes out anew
 
 
 def _exit_side(s: Snapshot) -> Side:

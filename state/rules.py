@@ -28,6 +28,7 @@ class Rules(msgspec.Struct, frozen=True):
     max_entries: int = 1
     max_retries: int = 3
     entry_timeout_ms: int = 900_000
+    order_timeout_ms: int = 60_000
     unprotected_limit_ms: int = 5_000
     can_replace: bool = True
 

@@ -69,9 +69,7 @@ class Story:
         self.guard.watch(self.states.values())
         self.reports = Reports(self.states, self.clock, self.venue.capabilities.settle_window_s)
         more = {} if self._deny is None else {"deny": self._deny}
-        self.desk = Desk(
-            self.venue, self.journal, self.states, self.outbox, self.reports, self.clock, self.listener, **more
-        )
+        self.desk = Desk(self.venue, self.journal, self.states, self.outbox, self.reports, self.clock, self.listener, **more)
         self.poller = Poller(self.venue, self.states, self.reports, self.clock, self.listener, POLL_MS / 1000)
         self._polled_ms = self.clock.monotonic_ms()
 

@@ -75,7 +75,7 @@ def environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in SECRETS} | more
 
 
-def until(condition: Callable[[], Any], what: str, deadline_s: float = WAIT_S) -> Any:
+def until(condition: Callable[[], Any], what: str, deadline_s: float = WAIT_S, more: Callable[[], str] = str) -> Any:
     """The first true value of the condition."""
     waiting = threading.Event()
     for _ in range(int(deadline_s / LOOK_S)):
@@ -83,7 +83,7 @@ def until(condition: Callable[[], Any], what: str, deadline_s: float = WAIT_S) -
         if found:
             return found
         waiting.wait(LOOK_S)
-    raise AssertionError(f"not within {deadline_s:g} s: {what}")
+    raise AssertionError(f"not within {deadline_s:g} s: {what}\n{more()}")
 
 
 class Done:
@@ -130,7 +130,7 @@ class Running:
                 raise AssertionError(f"ended with {self.process.returncode} without saying {text!r}:\n{console(self.folder)}")
             return found
 
-        return str(until(look, f"the log says {text!r}\n{console(self.folder)}", deadline_s))
+        return str(until(look, f"the log says {text!r}", deadline_s, lambda: console(self.folder)))
 
     def says_last(self, *texts: str) -> None:
         """The log's last lines have these texts, in this order, the very last line the last of them."""

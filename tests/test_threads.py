@@ -93,6 +93,16 @@ class Hammered:
         for _ in range(4):
             self.stream(self.venue.tick(SYMBOL, ENTRY, self.clock.now_ms(), D(2)))
 
+    def part_of_the_stop(self) -> None:
+        self.stream(self.venue.tick(SYMBOL, at(self.side, "730.15"), self.clock.now_ms(), D(2)))
+
+    def at_the_stop(self) -> None:
+        self.state.tick(at(self.side, "730.15"), self.clock.now_ms())
+
+    def flatten(self) -> None:
+        now = {"mono_ms": self.clock.monotonic_ms(), "now_ms": self.clock.now_ms()}
+        self.state.apply(FlattenAsked(reason="by hand", **now))
+
     def stream(self, rows: list[OrderRow | FillRow]) -> None:
         for row in rows:
             if isinstance(row, FillRow):
@@ -149,7 +159,7 @@ class Hammered:
 
 
 def slow(answer: threading.Event) -> Callable[[Act], Any]:
-    """The answer comes only when another thread has been at the state again: the slowness that matters, without waiting for it."""
+    """The answer comes only when another thread has been at the state again: the slowness that matters, without the wait."""
 
     def fault(act: Act) -> Any:
         venue_id = act()
@@ -186,15 +196,7 @@ def test_eight_threads_two_hundred_times_make_one_entry_one_stop_and_no_exit_too
             run.settle()
             first = (run.ever(Purpose.ENTRY), run.live(Purpose.STOP))
 
-            price = at(side, "730.15")
-            now = {"mono_ms": run.clock.monotonic_ms(), "now_ms": run.clock.now_ms()}
-            run.together(
-                lambda run=run, price=price: run.stream(run.venue.tick(SYMBOL, price, run.clock.now_ms(), D(2))),
-                lambda run=run, now=now: run.state.apply(FlattenAsked(reason="by hand", **now)),
-                lambda run=run, price=price: run.state.tick(price, run.clock.now_ms()),
-                run.heartbeats,
-                run.polls,
-            )
+            run.together(run.part_of_the_stop, run.flatten, run.at_the_stop, run.heartbeats, run.polls)
             for _ in range(3):
                 run.stream(run.venue.tick(SYMBOL, at(side, "730.70"), run.clock.now_ms()))
                 run.settle_quietly()
@@ -210,7 +212,7 @@ def test_eight_threads_two_hundred_times_make_one_entry_one_stop_and_no_exit_too
 
 @pytest.mark.parametrize("stalled_verb", ["submit", "cancel"])
 def test_a_stalled_call_for_one_symbol_delays_no_other_symbols_decision(stalled_verb: str) -> None:
-    """NET-07, I10: the other symbol enters, is protected and closed while the first waits for its answer; no clock moves meanwhile."""
+    """NET-07, I10: the other symbol enters and is protected while the first waits for its answer; no clock moves meanwhile."""
     with Hammered(symbols=(SYMBOL, "INFY")) as run:
         let_go, waiting = threading.Event(), threading.Event()
         if stalled_verb == "cancel":
@@ -220,8 +222,7 @@ def test_a_stalled_call_for_one_symbol_delays_no_other_symbols_decision(stalled_
         if stalled_verb == "submit":
             run.state.tick(D("730.65"), run.clock.now_ms())
         else:
-            now = {"mono_ms": run.clock.monotonic_ms(), "now_ms": run.clock.now_ms()}
-            run.state.apply(FlattenAsked(reason="by hand", **now))
+            run.flatten()
         assert waiting.wait(DEADLINE_S)
 
         before_ms = run.clock.monotonic_ms()

@@ -1,6 +1,6 @@
-"""Doubles for the desk and the poller: a venue that can be told how to fail, a recorder, a listener, and a lock that knows its owner.
+"""Doubles for desk and poller: a venue that can be told how to fail, a recorder, a listener, a lock that knows its owner.
 
-`Venue` is the real matching engine behind the Broker protocol, with a script of faults per call. It and `Ledgerer` note whenever
+`Venue` is the real matching engine behind the Broker protocol, with a script of faults per call. It and `Notebook` note whenever
 they are called by a thread that holds a symbol's lock.
 """
 
@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 
 from brokers.base import Capabilities, FillRow, OrderRow, PositionRow, Refused, Reported, SessionHours, Unanswered, Unavailable
-from brokers.desk import JournalFailed
 from brokers.matching import MatchingEngine
 from state.clock import Clock
 from state.instrument import Instrument
+from state.journal_file import JournalFailed
 from state.orders import Order
 from state.symbol_state import SymbolState, Work
 
@@ -191,7 +191,16 @@ class Venue:
         assert row is not None
         return self._as_shown(row)
 
+    def forget(self, venue_id: str) -> None:
+        """The venue's books no longer show this order at all."""
+        with self._lock:
+            entry = self.engine._entries.pop(venue_id)
+            self.engine._working.get(entry.order.symbol, {}).pop(venue_id, None)
+
     # -- Broker ----------------------------------------------------------------------------------------------------------
+
+    def check(self) -> str:
+        return "double"
 
     def submit(self, order: Order) -> str:
         venue_id: str = self._call("submit", order.client_id, lambda: self.arrive(order))

@@ -1,4 +1,4 @@
-"""Small builders for the tests of the core: one symbol, its rules, a fake strategy, and `Play`, which feeds `decide` event by event.
+"""Small builders for the tests of the core: one symbol, its rules, a fake strategy; `Play` feeds `decide` event by event.
 
 Prices are written for the long side; `at(side, price)` is their mirror image in the entry price for the short side.
 """
@@ -62,7 +62,7 @@ def at(side: Side, price: str | Decimal) -> Decimal:
 
 
 class Plan(Strategy):
-    """Enters whenever flat and price is at or beyond the trigger: only the machine holds it back. `wishes` overrule it by price."""
+    """Enters whenever flat and price is at or beyond the trigger: only the machine holds it back. `wishes` overrule, by price."""
 
     name = "plan"
 
@@ -138,7 +138,7 @@ class Play:
     # -- events ----------------------------------------------------------------------------------------------------------
 
     @property
-    def when(self) -> dict[str, int]:
+    def when(self) -> dict[str, Any]:
         return {"mono_ms": self.mono, "now_ms": TEN + self.mono}
 
     def on(self, event: Event) -> list[Command]:
@@ -267,7 +267,8 @@ def told(commands: list[Command]) -> list[str]:
 def _words(command: Command) -> str:
     if isinstance(command, Submit):
         order = command.order
-        return f"submit {order.purpose.value} {order.side.value} {order.qty} @ {order.trigger_price or order.limit_price or 'market'}"
+        price = order.trigger_price or order.limit_price or "market"
+        return f"submit {order.purpose.value} {order.side.value} {order.qty} @ {price}"
     if isinstance(command, Replace):
         return f"replace {command.order.purpose.value} {command.qty} @ {command.trigger_price}"
     if isinstance(command, Cancel | Query):

@@ -26,9 +26,7 @@ def test_rounded_prices_lie_on_the_grid_less_than_a_tick_away(price: Decimal, ti
     assert (up == down) == instrument.on_grid(price)
 
 
-@pytest.mark.parametrize(
-    ("side", "stop", "limit"), [(BUY, "731.20", "731.15"), (SELL, "731.15", "731.20")], ids=["buy", "sell"]
-)
+@pytest.mark.parametrize(("side", "stop", "limit"), [(BUY, "731.20", "731.15"), (SELL, "731.15", "731.20")], ids=["buy", "sell"])
 def test_stops_round_away_from_the_market_and_limits_away_from_a_worse_price(side: Side, stop: str, limit: str) -> None:
     assert (SBIN.stop_trigger(side, D("731.17")), SBIN.limit(side, D("731.17"))) == (D(stop), D(limit))
 

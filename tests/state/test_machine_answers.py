@@ -13,8 +13,7 @@ from state.reports import Reported
 from state.snapshot import Phase
 from tests.brokers.doubles import done_but_garbled, done_but_lost, lost, unreachable
 from tests.harness import Story
-from tests.state.builders import BUY, ENTRY, SYMBOL, D, Play, Plan, alarms, at, both_sides, move, order_of, sent, slot_names, told
-
+from tests.state.builders import BUY, ENTRY, SYMBOL, D, Plan, Play, alarms, at, both_sides, move, order_of, sent, slot_names, told
 
 # -- unknown ---------------------------------------------------------------------------------------------------------------------
 
@@ -258,7 +257,9 @@ def test_a_trail_computed_for_a_position_that_is_gone_stores_and_sends_nothing(s
 @both_sides
 def test_a_trail_while_an_amend_is_in_flight_waits_for_it_and_the_latest_level_wins(side: Side) -> None:
     """CON-08."""
-    levels = {at(side, price): move(side, level) for price, level in (("732.00", "730.50"), ("732.05", "730.60"), ("732.10", "730.55"))}
+    levels = {
+        at(side, price): move(side, level) for price, level in (("732.00", "730.50"), ("732.05", "730.60"), ("732.10", "730.55"))
+    }
     play = Play(side, Plan(side, levels)).hold()
 
     first = play.tick("732.00")
@@ -320,7 +321,7 @@ def test_an_entry_whose_placing_fails_does_not_leave_the_symbol_armed_for_ever()
     assert (play.s.phase, sent(play.tick("730.65"))) == (Phase.FLAT, ["submit E BUY 5 @ 731.15"])
 
 
-# -- answers that contradict ------------------------------------------------------------------------------------------------------
+# -- answers that contradict ---------------------------------------------------------------------------------
 
 
 @both_sides
@@ -398,7 +399,7 @@ def test_an_event_about_an_order_we_never_had_changes_nothing() -> None:
     assert play.s.version == 0
 
 
-# -- what the venue holds ------------------------------------------------------------------------------------------------------------
+# -- what the venue holds ------------------------------------------------------------------------------------
 
 
 def _position(play: Play, qty: str, asked_ms: int | None = None) -> list[Any]:
@@ -406,18 +407,22 @@ def _position(play: Play, qty: str, asked_ms: int | None = None) -> list[Any]:
 
 
 def test_a_disagreement_about_the_position_is_believed_the_second_time_and_told_once() -> None:
-    play = Play().hold()
+    play = Play()
+    _position(play, "0")
+    play.hold()
     play.mono += 10
 
     first, second, third = (_position(play, "0") for _ in range(3))
 
     assert (first, third) == ([], [])
-    assert told(second) == ["alarm: HALTED: venue holds 0, our fills say 5"]
+    assert told(second) == ["alarm: HALTED: DIVERGED: venue holds 0, our fills say 5"]
     assert (play.s.position, slot_names(play.s)) == (5, ["stop"])
 
 
 def test_agreement_forgets_a_single_disagreement() -> None:
-    play = Play().hold()
+    play = Play()
+    _position(play, "0")
+    play.hold()
     play.mono += 10
     _position(play, "0")
     _position(play, "5")
@@ -444,7 +449,7 @@ def test_foreign_orders_are_remembered_once() -> None:
     assert play.entry.baseline == ("F1", "F2", "F3")
 
 
-# -- after a crash --------------------------------------------------------------------------------------------------------------------
+# -- after a crash -------------------------------------------------------------------------------------------
 
 
 @both_sides

@@ -25,10 +25,27 @@ from state.strategy import Enter, Pass
 from strategies import EightyTwenty
 from tests.brokers.doubles import refused, unreachable
 from tests.harness import Story
-from tests.state.builders import BUY, ENTRY, SELL, TEN, TRIGGER, D, Play, Plan, alarms, at, both_sides, ist, make_rules, sent, told
+from tests.state.builders import (
+    BUY,
+    ENTRY,
+    SELL,
+    TEN,
+    TRIGGER,
+    D,
+    Plan,
+    Play,
+    alarms,
+    at,
+    both_sides,
+    ist,
+    sent,
+    told,
+)
 
 ALWAYS = {  # wants in at every price near the trigger, in position or not
-    side: {at(side, p): Enter(side, OrderType.STOP_LIMIT, "again", ENTRY, ENTRY) for p in ("730.60", "730.65", "731.15", "731.20")}
+    side: {
+        at(side, p): Enter(side, OrderType.STOP_LIMIT, "again", ENTRY, ENTRY) for p in ("730.60", "730.65", "731.15", "731.20")
+    }
     for side in Side
 }
 
@@ -190,9 +207,7 @@ def test_an_entry_rejected_by_the_exchange_frees_the_symbol_for_a_new_trigger(si
 
 
 def _eighty_twenty(**params: Any) -> EightyTwenty:
-    session = Session(
-        date(2026, 11, 20), ist("09:15:00"), ist("09:16:00"), cutoff_ms=ist("14:45:00"), close_ms=ist("15:30:00")
-    )
+    session = Session(date(2026, 11, 20), ist("09:15:00"), ist("09:16:00"), cutoff_ms=ist("14:45:00"), close_ms=ist("15:30:00"))
     setup = EightyTwenty.Setup("SBIN", D(5), ENTRY, TRIGGER, date(2026, 11, 19))
     return EightyTwenty(EightyTwenty.Params(**params), setup, Instrument("SBIN", "NSE", D("0.05")), session)
 
@@ -604,5 +619,3 @@ def test_the_same_tick_with_no_wish_leaves_the_very_same_snapshot() -> None:
     play.on(Tick(price=D("731.05"), **play.when))
 
     assert play.s is before
-
-

@@ -16,7 +16,7 @@ from state.snapshot import Phase
 from state.strategy import Leave
 from tests.brokers.doubles import done_but_lost, lost, ok, refused
 from tests.harness import Story
-from tests.state.builders import SYMBOL, TEN, D, Play, Plan, at, both_sides, ist, sent, told
+from tests.state.builders import SYMBOL, TEN, D, Plan, Play, at, both_sides, ist, sent, told
 
 CUTOFF = ist("14:45:00")
 

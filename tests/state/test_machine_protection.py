@@ -1,4 +1,4 @@
-"""Fills and protection: from the first unit filled to flat there is one stop, for exactly what is held, that only moves our way."""
+"""Fills and protection: from the first unit filled to flat, one stop, for exactly what is held, that only moves our way."""
 
 from __future__ import annotations
 
@@ -29,14 +29,13 @@ from tests.state.builders import (
     SELL,
     TEN,
     D,
-    Play,
     Plan,
+    Play,
     alarms,
     at,
     both_sides,
     both_venues,
     ist,
-    make_rules,
     move,
     sent,
     slot_names,
@@ -107,6 +106,18 @@ def test_a_stop_the_venue_no_longer_has_is_placed_again_within_that_poll(side: S
     assert (before, story.book) == ([stop_line(side)], [stop_line(side)])
     assert story.sent("S") == [f"S {side.opposite.value} 5"] * 2
     assert [text.split(":")[0] for text in story.alarms] == ["UNPROTECTED"]
+
+
+@both_sides
+def test_a_stop_that_is_not_in_the_venues_books_at_all_is_looked_for_twice_and_placed_again(side: Side) -> None:
+    """PRO-03."""
+    story = Story(side, stream=False)
+    story.hold()
+
+    story.venue.forget("2")
+    story.wait(15_000)
+
+    assert (story.book, story.sent("S")) == ([stop_line(side)], [f"S {side.opposite.value} 5"] * 2)
 
 
 @both_sides
@@ -226,9 +237,7 @@ def test_when_the_rest_of_the_entry_is_cancelled_stop_and_exit_are_for_what_was_
 
 
 def _trailing() -> EightyTwenty:
-    session = Session(
-        date(2026, 11, 20), ist("09:15:00"), ist("09:16:00"), cutoff_ms=ist("14:45:00"), close_ms=ist("15:30:00")
-    )
+    session = Session(date(2026, 11, 20), ist("09:15:00"), ist("09:16:00"), cutoff_ms=ist("14:45:00"), close_ms=ist("15:30:00"))
     setup = EightyTwenty.Setup("SBIN", D(5), D("1093.50"), D("1093.00"), date(2026, 11, 19))
     params = EightyTwenty.Params(trigger_window_ms=3_600_000)
     return EightyTwenty(params, setup, Instrument("SBIN", "NSE", D("0.05")), session)
@@ -514,7 +523,7 @@ def test_a_target_refused_three_times_is_given_up_and_the_stop_stays(side: Side)
     assert (story.book, story.calls("submit"), story.s.closing) == ([stop_line(side)], 5, None)
 
 
-# -- levels that make no sense ----------------------------------------------------------------------------------------------------
+# -- levels that make no sense -------------------------------------------------------------------------------
 
 
 @both_sides
@@ -600,7 +609,7 @@ def test_nonsense_in_position_halts_the_symbol_and_the_stop_stays(side: Side, wi
     assert play.s.halted is not None
 
 
-# -- fills --------------------------------------------------------------------------------------------------------------------------
+# -- fills ---------------------------------------------------------------------------------------------------
 
 
 def _evidence(play: Play) -> list[Any]:
@@ -774,7 +783,7 @@ def test_the_stop_of_a_fill_at_one_price_is_set_from_the_fill_not_the_plan() -> 
     assert play.s.stop_price == D("730.10")
 
 
-# -- positions nobody meant -------------------------------------------------------------------------------------------------------
+# -- positions nobody meant ----------------------------------------------------------------------------------
 
 
 @both_sides
@@ -789,8 +798,6 @@ def test_a_late_fill_of_an_old_exit_is_closed_again_and_the_new_entry_taken_back
 
     assert (play.s.position, play.s.closing) == (3 * side.sign, "position that no entry explains")
     assert sent(commands) == [f"submit X {side.opposite.value} 3 @ market", "cancel E"]
-
-
 
 
 @both_sides

@@ -168,7 +168,7 @@ def test_the_cutoff_and_the_end_of_a_bar_end_the_quiet() -> None:
     assert (len(strategy.ticks), state.snapshot.over) == (3, True)
 
 
-# -- events and the outbox --------------------------------------------------------------------------------------------------------
+# -- events and the outbox -----------------------------------------------------------------------------------
 
 
 def test_work_says_what_changed_why_and_on_which_thread() -> None:
@@ -177,7 +177,9 @@ def test_work_says_what_changed_why_and_on_which_thread() -> None:
     state.tick(D("730.65"), TEN)
 
     (work,) = box.works
-    assert work == Work("MainThread", Tick(price=D("730.65"), now_ms=TEN, mono_ms=TEN), Snapshot("SBIN"), state.snapshot, work.commands)
+    assert work == Work(
+        "MainThread", Tick(price=D("730.65"), now_ms=TEN, mono_ms=TEN), Snapshot("SBIN"), state.snapshot, work.commands
+    )
     assert sent(list(work.commands)) == ["submit E BUY 5 @ 731.15"]
 
 
@@ -259,7 +261,7 @@ def test_coming_in_again_while_inside_is_refused() -> None:
         state.tick(D("730.65"), TEN)
 
 
-# -- bars ----------------------------------------------------------------------------------------------------------------------------
+# -- bars ----------------------------------------------------------------------------------------------------
 
 
 def _bar(start: str, prices: str, whole: bool = True) -> Bar:
