@@ -462,11 +462,20 @@ def _practice(options: RunOptions, calendar: Calendar, held: ExitStack, stop_fla
     account = msgspec.structs.replace(
         _account(options), broker="openalgo", rest_url=venue.rest_url, ws_url=venue.ws_url, keys={"OPENALGO_API_KEY": key}
     )
-    code = _session_of(Start(options, calendar, session, clock, account, held, stop_flag, venue, found, complaints))
+    try:
+        code = _session_of(Start(options, calendar, session, clock, account, held, stop_flag, venue, found, complaints))
+    except Failure as failure:
+        if failure.code == ending.OK or not found:  # one that was there before may hold something
+            _stop_venue(venue, config)
+        raise
     if code == ending.OK:
-        venue.stop()
-        forget_venue(config)
+        _stop_venue(venue, config)
     return code
+
+
+def _stop_venue(venue: PracticeVenue, config: Config) -> None:
+    venue.stop()
+    forget_venue(config)
 
 
 def _day_on(paths: tuple[Path, ...], config: Config, calendar: Calendar) -> tuple[date, list[str]]:

@@ -55,6 +55,7 @@ class Dial:
         self._record = record
         self._clock = SystemClock()
         self._armed: dict[Where, list[_Armed]] = {}
+        self._just_lied: set[tuple[Where, str]] = set()
         for index, fault in enumerate(faults):
             armed = _Armed(fault, Random(f"{seed}/{fault.seed}/{index}"))
             self._armed.setdefault(fault.rule.where, []).append(armed)
@@ -75,11 +76,17 @@ class Dial:
         return [self._hit(armed, occasion) for armed in self._ready(where, occasion, "")]
 
     def strike_rows(self, where: Where, kind: str, rows: Sequence[Occasion]) -> tuple[Hit, list[int]] | None:
-        """For an answer of many rows, which is one occasion: the fault and the places of the rows it fits."""
+        """For an answer of many rows, which is one occasion: the fault and the places of the rows it fits.
+
+        A fault left to chance never lies twice running: a lie told twice is not to be told from the truth.
+        """
+        just_lied = (where, kind) in self._just_lied
+        self._just_lied.discard((where, kind))
         for armed in self._armed.get(where, ()):
             if armed.fault.kind == kind:
                 fitting = [place for place, row in enumerate(rows) if self._fits(armed.fault, row)]
-                if fitting and self._due(armed):
+                if fitting and self._due(armed) and not (just_lied and armed.fault.probability is not None):
+                    self._just_lied.add((where, kind))
                     return self._hit(armed, rows[fitting[0]]), fitting
         return None
 

@@ -21,6 +21,7 @@ API, HAND = "api", "hand"
 _PURPOSE = re.compile(r"-\d{8}-([ESTX])\d+$")
 _STRIKES_MAX = 100_000
 _REQUESTS_MAX = 500_000
+_AT_MARKET = (OrderType.MARKET, OrderType.STOP)
 _STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
 
 
@@ -95,8 +96,9 @@ class Point(msgspec.Struct, frozen=True):
     """One symbol from this moment on. `net`: all fills. `ours`: fills of requests; a trade by hand against it takes first from
     what the user added, then counts for ours (also when it goes through zero); one that adds is theirs.
 
-    Unfilled quantities of working orders that came as requests: `stop_*` triggers that wait (never entries), `exit_*` everything
-    else that is no entry. `entries`: working orders whose label says E.
+    Unfilled quantities of working orders that came as requests and are no entries: `stop_*` stops whose trigger waits, `exit_*`
+    what trades at any price or says it is an exit. A resting limit (a target, a retyped stop, a stop-limit that was jumped over)
+    is neither: it protects nothing. `entries`: working orders whose label says E.
     """
 
     at_ms: int
@@ -284,8 +286,10 @@ class _Symbol:
             if order.purpose == "E":
                 entries += 1
                 continue
-            covers = stops if live.type in _STOPS and live.waits else exits
-            covers[order.side] += live.qty - live.filled
+            if live.type in _STOPS and live.waits:
+                stops[order.side] += live.qty - live.filled
+            elif live.type in _AT_MARKET or order.purpose == "X":
+                exits[order.side] += live.qty - live.filled
         quantities = (stops[Side.BUY], stops[Side.SELL], exits[Side.BUY], exits[Side.SELL])
         return Point(version.at_ms, version.real_ms, self._net, self._ours, *quantities, entries)
 

@@ -37,10 +37,11 @@ def practice_venue(config: Config, session: Session, tape: Sequence[Path], speed
     note = config.data_dir / "practice.json"
     plays = _plays(config, session, tape, speed)
     old = _read(note)
-    if old is not None and old.plays == plays:
-        venue = attach_venue(old.rest_url, old.api_key)
-        if venue is not None:
-            return venue, old.api_key, True
+    running = attach_venue(old.rest_url, old.api_key) if old is not None else None
+    if old is not None and running is not None:
+        if old.plays == plays:
+            return running, old.api_key, True
+        running.stop()  # another day: nobody will look after it any more, and it may sit on our ports
     key = secrets.token_hex(16)
     venue = start_venue(_spec(config, session, tape, speed, key))
     _write(note, Found(venue.rest_url, venue.ws_url, key, plays))
@@ -56,7 +57,7 @@ def _plays(config: Config, session: Session, tape: Sequence[Path], speed: float)
     """Equal for two runs that want the same practice day."""
     stories = sorted(config.practice.stories.items())
     rows = [(row.symbol, str(row.qty), repr(row.setup)) for strategy in config.strategies for row in strategy.symbols]
-    return repr((session.day, session.open_ms, session.close_ms, speed, [str(path) for path in tape], stories, rows))
+    return repr((session.day, session.open_ms, session.close_ms, speed, [str(path.resolve()) for path in tape], stories, rows))
 
 
 def _spec(config: Config, session: Session, tape: Sequence[Path], speed: float, key: str) -> PracticeSpec:

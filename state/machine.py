@@ -206,12 +206,19 @@ def _close_out(draft: Draft) -> None:
     if s.stop is not None or s.target is not None:
         return
     if s.exit is None:
-        if draft.mono_ms >= s.exit_retry_ms:
+        if draft.mono_ms >= s.exit_retry_ms and not _entry_may_explain(s):
             draft.submit_new(Purpose.EXIT, OrderType.MARKET, abs(s.position), reason=s.closing or "")
     elif s.remaining(s.exit) > abs(s.position) or s.exit.side is not _exit_side(s):
         cancel(draft, "exit", "larger than the position")
     elif s.exit.status is Status.WORKING and draft.mono_ms - s.exit.changed_ms >= draft.rules.order_timeout_ms:
         cancel(draft, "exit", "order timeout")  # what it filled stays; what is left goes out anew
+
+
+def _entry_may_explain(s: Snapshot) -> bool:
+    """More left than came in, while the entry's last word is still to come: the missing fills are its own, so it is asked first."""
+    return (
+        s.entry is not None and s.entry.status is not Status.QUARANTINED and s.side is not None and s.position * s.side.sign < 0
+    )
 
 
 def _exit_side(s: Snapshot) -> Side:
@@ -297,4 +304,3 @@ def _protected(s: Snapshot) -> bool:
 def _may_flatten(s: Snapshot) -> bool:
     """Nothing is on its way that may yet protect: an order in question can neither be doubled nor cancelled."""
     return s.stop is None or (s.stop.status is Status.WORKING and s.stop.verified)
-

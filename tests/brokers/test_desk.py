@@ -97,6 +97,19 @@ def test_taking_waits_no_longer_than_it_was_told() -> None:
     assert Outbox().take(0.001) is None
 
 
+def test_what_protects_or_reduces_goes_before_questions() -> None:
+    story = Story()
+    story.hold()
+    stop = story.s.stop
+    assert stop is not None
+    begun = len(story.venue.calls)
+    story.outbox.put(SYMBOL, work(Query(stop)))
+
+    story.flatten("by hand")
+
+    assert [verb for verb, _ in story.venue.calls[begun:]][:2] == ["cancel", "order"]
+
+
 @pytest.mark.parametrize(
     ("command", "urgent"),
     [

@@ -303,6 +303,7 @@ def test_garbage_is_a_200_nobody_can_read(quiet: Callable[..., Venue], answer: s
 
     assert (heard.status_code, heard.headers["content-type"]) == (200, kind)
     assert heard.text.startswith(text) and bool(heard.text) == bool(text)
+    assert heard.text.endswith("}") == (answer == "null_data")
     assert len(venue.rows()) == 1
 
 
@@ -521,6 +522,9 @@ def test_a_stop_becomes_a_limit_order_without_a_trigger(busy: Callable[..., Venu
     assert (row["pricetype"], row["trigger_price"], row["price"]) == ("LIMIT", 0, 730)
     assert row["order_status"] == {"fills": "complete", "rests": "open"}[answer]
     assert [one["pricetype"] for one in venue.rows() if one["orderid"] == second] == ["SL-M"]
+    covers = [(point.stop_sell, point.exit_sell) for point in venue.it.truth().timeline["SBIN"]]
+    assert covers[0] == (0, 0)  # a limit order protects nothing
+    assert covers[-1] == (5, 0)
 
 
 def test_fills_that_add_up_to_more_than_was_ordered(quiet: Callable[..., Venue]) -> None:
@@ -548,6 +552,18 @@ def test_positions_are_empty_once(quiet: Callable[..., Venue], answer: str, rows
     after = [row["quantity"] for row in venue.desk.post("positionbook")[1]["data"]]
 
     assert (lied, after, venue.net()) == (rows, [5], {"SBIN": (D(5), D(5))})
+
+
+def test_a_lie_left_to_chance_is_not_told_twice_running(quiet: Callable[..., Venue]) -> None:
+    """REC-01: two empty answers in a row may be believed."""
+    venue = quiet(
+        fault("empty_positions", probability=1.0), fault("empty_positions", probability=1.0, answer="zero")
+    ).market_is_open()
+    venue.bought()
+
+    told = [[row["quantity"] for row in venue.desk.post("positionbook")[1]["data"]] for _ in range(4)]
+
+    assert told == [[], [5], [], [5]]
 
 
 def test_one_position_is_read_as_before_its_last_fill(quiet: Callable[..., Venue]) -> None:
@@ -772,7 +788,7 @@ def test_a_socket_is_dropped_and_new_ones_for_a_while(busy: Callable[..., Venue]
     def connects() -> bool:
         try:
             venue.desk.stream().ready()
-        except (websocket.WebSocketException, OSError) as error:
+        except (websocket.WebSocketException, OSError, ValueError) as error:
             codes.append(type(error).__name__)
             return False
         return True

@@ -376,6 +376,32 @@ def test_a_row_asked_for_before_our_last_change_proves_nothing() -> None:
     assert (play.seen(play.stop, asked_ms=play.mono - 5_000), play.stop.status) == ([], Status.CANCELLING)
 
 
+def test_a_row_asked_for_before_an_amend_does_not_say_that_it_failed() -> None:
+    play = Play(strategy=Plan(wishes={D("732.00"): move(BUY, "730.65")})).hold()
+    asked_ms = play.mono
+    play.mono += 100
+    play.tick("732.00")
+    before = play.s
+
+    commands = play.seen(play.stop, asked_ms=asked_ms, trigger_price=D("730.15"))
+
+    assert (commands, play.s is before) == ([], True)
+
+
+@both_sides
+def test_flat_by_the_fills_is_not_free_before_the_venue_has_closed_the_stop(side: Side) -> None:
+    """CON-04: a slot is left only with proof."""
+    play = Play(side).hold()
+    stop = play.stop
+    play.fill(stop, "5", "730.15")
+
+    early = play.tick("730.10")
+    play.seen(stop, Reported.FILLED)
+
+    assert (sent(early), play.s.entries_used) == ([], 1)
+    assert sent(play.tick("730.10")) == [f"submit E {side.value} 5 @ 731.15"]
+
+
 def test_an_unclear_word_changes_nothing() -> None:
     play = Play().hold()
     before = play.s
@@ -493,3 +519,98 @@ def test_version_counts_the_changes() -> None:
 
     assert (nothing, play.s.version) == (0, 1)
     assert replace(play.s, version=0) != play.s
+
+
+# -- what others do in our symbols -----------------------------------------------------------------------------------------
+
+
+def _by_hand(story: Story, side: Side, qty: str) -> None:
+    """Somebody trades the symbol in this account, at market, while our feed hears nothing of it."""
+    story.venue.arrive(order_of(Purpose.EXIT, side, qty, client_id=""))
+    story.silent_tick("731.20")
+
+
+@both_sides
+def test_what_a_person_sells_of_ours_makes_the_stop_smaller_and_then_ends_the_trade(side: Side) -> None:
+    """REC-05."""
+    story = Story(side)
+    story.polls(1)
+    story.hold()
+
+    _by_hand(story, side.opposite, "2")
+    story.polls(2)
+    smaller = story.book
+    _by_hand(story, side.opposite, "3")
+    story.polls(2)
+
+    assert smaller == [f"{side.opposite.value} STOP 3 @ {at(side, '730.15')}"]
+    assert (story.net, story.book, story.s.phase, story.sent("X")) == (
+        0,
+        [],
+        Phase.FLAT,
+        [f"X {side.opposite.value} {n}" for n in (2, 3)],
+    )
+    assert any("closed elsewhere" in text for text in story.alarms)
+
+
+@both_sides
+def test_a_position_turned_round_by_hand_is_protected_on_its_new_side_and_halted(side: Side) -> None:
+    """REC-06."""
+    story = Story(side)
+    story.polls(1)
+    story.hold()
+
+    _by_hand(story, side.opposite, "10")
+    story.polls(3)
+
+    assert (story.net, story.s.position) == (-5 * side.sign, -5 * side.sign)
+    assert story.book == [f"{side.value} STOP 5 @ {at(side, '732.20')}"]
+    assert story.s.halted is not None
+
+
+@both_sides
+def test_what_a_person_adds_is_theirs(side: Side) -> None:
+    """REC-08."""
+    story = Story(side)
+    story.polls(1)
+    story.hold()
+
+    _by_hand(story, side, "10")
+    story.polls(3)
+
+    assert (story.s.position, story.book) == (5 * side.sign, [f"{side.opposite.value} STOP 5 @ {at(side, '730.15')}"])
+    assert (story.s.halted is not None, len(story.alarms)) == (True, 1)
+
+
+def test_what_is_there_at_the_first_look_is_somebody_elses() -> None:
+    """REC-07: left alone, and told."""
+    story = Story()
+    _by_hand(story, BUY, "3")
+
+    story.polls(3)
+    story.hold()
+    story.polls(3)
+    story.flatten("by hand")
+    story.tick("731.00")
+    story.polls(3)
+
+    assert (story.net, story.s.position, story.s.halted) == (3, 0, None)
+    assert story.alarms == ["FOREIGN: the venue holds 3 of it that is not ours: left alone"]
+
+
+def test_an_order_of_ours_that_appears_after_it_was_given_up_is_cancelled() -> None:
+    """REC-13: an entry that no slot holds any more."""
+    story = Story(venue={"client_ids": True})
+    story.venue.script("submit", lost)
+    story.tick("730.65")
+    order = story.s.entry
+    assert order is not None
+    story.wait(36_000)
+    given_up = (story.s.entry, story.calls("submit"))
+
+    story.venue.arrive(order)
+    story.polls(2)
+
+    assert given_up == (None, 1)
+    assert (story.book, story.calls("cancel"), story.calls("submit")) == ([], 1, 1)
+    assert story.alarms[-1] == "ORPHAN: buy stop 5 @ 731.15 works at the venue and nothing here wants it: cancelling"

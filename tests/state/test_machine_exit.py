@@ -35,6 +35,21 @@ def test_the_exit_waits_for_the_stop_to_be_gone(side: Side) -> None:
 
 
 @both_sides
+def test_the_exit_waits_for_the_target_to_be_gone_too(side: Side) -> None:
+    play = Play(side, Plan(side, target=at(side, "733.00"))).hold()
+    target = play.s.target
+    assert target is not None
+    play.accepted(target)
+    asked = play.on_flatten()
+
+    one_gone = play.seen(play.stop, Reported.CANCELLED)
+    both_gone = play.seen(target, Reported.CANCELLED)
+
+    assert (sent(asked), sent(one_gone)) == (["cancel S", "cancel T"], [])
+    assert sent(both_gone) == [f"submit X {side.opposite.value} 5 @ market"]
+
+
+@both_sides
 def test_at_the_cutoff_entries_go_and_positions_are_closed(side: Side) -> None:
     """EXI-01: whatever is pending elsewhere goes, the stop is confirmed gone, the rest is sold."""
     story = Story(side, symbols=(SYMBOL, "INFY"))

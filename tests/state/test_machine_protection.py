@@ -233,6 +233,17 @@ def test_when_the_rest_of_the_entry_is_cancelled_stop_and_exit_are_for_what_was_
     )
 
 
+@both_sides
+def test_a_position_that_was_reduced_is_not_added_to(side: Side) -> None:
+    """The rest of the entry goes when its stop has begun to fill."""
+    play = Play(side).hold("3")
+
+    commands = play.fill(play.stop, "1")
+
+    assert sent(commands) == ["cancel E"]
+    assert play.s.position == 2 * side.sign
+
+
 # -- the trail ----------------------------------------------------------------------------------------------------------------
 
 
@@ -283,8 +294,9 @@ def test_no_bar_is_closed_twice_by_a_straggler() -> None:
 def test_a_stop_never_loosens_and_an_unchanged_level_sends_nothing(side: Side, level: str) -> None:
     """PRO-07."""
     play = Play(side, Plan(side, {at(side, "732.00"): move(side, level)})).hold()
+    why = play.s.why
 
-    assert (play.tick("732.00"), play.s.stop_price) == ([], at(side, "730.15"))
+    assert (play.tick("732.00"), play.s.stop_price, play.s.why) == ([], at(side, "730.15"), why)
 
 
 @both_sides
@@ -650,9 +662,11 @@ def test_a_fill_before_the_answer_to_our_own_order_is_held_and_matched(side: Sid
 
     story.venue.script("submit", fills_first)
     story.tick("730.65")
+    at_once = (story.s.position, story.book)
     story.polls(2)
 
-    assert (story.s.position, story.book) == (5 * side.sign, [stop_line(side)])
+    assert at_once == (5 * side.sign, [stop_line(side)])
+    assert (story.s.position, story.book) == at_once
     assert [(trade.qty, trade.entry_order) for trade in story.trades] == [(D(5), "SBIN-20261120-E0")]
 
 
