@@ -168,7 +168,8 @@ async def _first_of(tasks: set[asyncio.Task[Any]], may_end: asyncio.Task[None]) 
 
 def _bind(port: int, name: str) -> socket.socket:
     """A listening socket of our own. On Windows address reuse would let a second venue steal the port."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # The protocol by name: asyncio turns Nagle's algorithm off only for a socket that says TCP, and accepted ones inherit it.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if sys.platform == "win32":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,18 @@ PLAYED_SPEED = 450
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With xdist: tests of one group go to one process, so that the day is played once."""
+    """With xdist: tests of one group go to one process, so that the day is played once, without a word on the command line."""
     config.addinivalue_line("markers", "xdist_group(name): tests that run in one process, one after the other")
     if getattr(config.option, "dist", "no") == "load":
         config.option.dist = "loadgroup"
+    if getattr(config, "workerinput", {}).get("in_groups"):
+        config.option.loadgroup = True  # worker processes read the command line again
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tells a worker process what was decided here."""
+    node.workerinput["in_groups"] = node.config.option.dist == "loadgroup"
 
 
 class PlayedDay:

@@ -834,7 +834,9 @@ def only_pings(sock: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "handshake"), [(swallow, True), (flooding, True), (only_pings, True), (swallow, False)], ids=str
+    ("script", "handshake"),
+    [(swallow, True), (flooding, True), (only_pings, True), (swallow, False)],
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_stop_ends_the_thread_within_a_second_whatever_it_waits_for(
     raw: Callable[..., RawStub], script: Callable[[socket.socket], None], handshake: bool

@@ -268,10 +268,10 @@ def test_a_halt_and_a_resume_are_told() -> None:
 
 def test_a_disagreement_about_the_position_halts_with_both_numbers() -> None:
     day = Trading()
-    for _ in range(2):
-        day.apply(PositionSeen, 5000, qty=D(3), asked_ms=day.clock.monotonic_ms() + 4000)
+    for qty in (0, 3, 3):
+        day.apply(PositionSeen, 5000, qty=D(qty), asked_ms=day.clock.monotonic_ms() + 4000)
 
-    assert day.changes() == [("FLAT -> HALTED", "HALTED: venue holds 3, our fills say 0")]
+    assert day.changes() == [("FLAT -> HALTED", "HALTED: DIVERGED: venue holds 3, our fills say 0")]
 
 
 def test_entries_off_and_on_name_their_source() -> None:
