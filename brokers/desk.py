@@ -166,7 +166,10 @@ class Desk:
                 self._listener.carried_out(work)
             commands = [command for work in works for command in work.commands]
             for command in sorted(commands, key=_rank):
-                self._carry_out(symbol, command, written)
+                try:
+                    self._carry_out(symbol, command, written)
+                except Exception as error:  # a defect with one command must not cost the stop behind it
+                    self._listener.defect(f"the desk, {symbol} {type(command).__name__}", error)
             for work in works:
                 if not any(work is told for told in loud):
                     self._listener.carried_out(work)

@@ -89,7 +89,7 @@ class Wire:
     def close(self) -> None:
         """At once, without waiting for the other side."""
         self.abort()
-        self._ws.shutdown()
+        self._ws.shutdown()  # type: ignore[no-untyped-call]
         if self._socket is not None:
             self._socket.close()
 
@@ -113,7 +113,7 @@ class Wire:
             self._go_on()
             tls.do_handshake()
         self._ws.settimeout(self._answer_s)
-        self._ws.connect(url, socket=_BufferedSocket(self._socket, self._heard), redirect_limit=0)
+        self._ws.connect(url, socket=_BufferedSocket(self._socket, self._heard), redirect_limit=0)  # type: ignore[no-untyped-call]
         self._ws.settimeout(self._turn_s)
 
     def _go_on(self) -> None:

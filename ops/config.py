@@ -56,6 +56,7 @@ from ops.config_types import (
     RiskConfig,
     SessionConfig,
 )
+from state.journal_file import journal_path
 
 __all__ = [
     "Config",
@@ -140,7 +141,7 @@ def _config(path: Path, top: Section, classes: Mapping[str, type], stories: Coll
         strategies=strategies,
         risk=read(RiskConfig(), top.child("risk"), RULES["risk"]),
         data_dir=data_dir,
-        journal=_journal(top.child("journal"), folder, data_dir),
+        journal=_journal(top.child("journal"), folder, data_dir, mode or "practice"),
         control=read(ControlConfig(), top.child("control"), RULES["control"]),
         logging=_logging(top.child("logging"), folder),
         practice=_practice(top.child("practice"), strategies, session, stories),
@@ -196,17 +197,19 @@ def _lot_size(name: str, instruments: Mapping[str, InstrumentConfig], broker: Br
     return Decimal(1) if broker.name == "openalgo" and broker.exchange != "CRYPTO" else None
 
 
-def _journal(section: Section, folder: Path, data_dir: Path) -> JournalConfig:
-    """A relative file is relative to the folder of config.yaml; without a url it lies in data_dir."""
-    address = section.take("url", text, None)
+def _journal(section: Section, folder: Path, data_dir: Path, mode: str) -> JournalConfig:
+    """A relative file is relative to the folder of config.yaml; without a url it lies in data_dir.
+
+    Practice, paper and live never share a journal: paper and live put their name into the file's.
+    """
+    address = section.take("url", text, f"sqlite:///{(data_dir / 'journal.db').as_posix()}")
     section.close()
-    if address is None:
-        path = data_dir / "journal.db"
-        return JournalConfig(f"sqlite:///{path.as_posix()}", path)
-    file = address.removeprefix("sqlite:///")
-    if file in (address, ""):
-        section.wrong("url", "must be like sqlite:///data/journal.db")
-    return JournalConfig(address, folder / file)
+    try:
+        path = journal_path(address, folder)
+    except ValueError as error:
+        section.wrong("url", str(error))
+        return JournalConfig(address, data_dir / "journal.db")
+    return JournalConfig(address, path if mode == Mode.PRACTICE else path.with_stem(f"{path.stem}-{mode}"))
 
 
 def _logging(section: Section, folder: Path) -> LoggingConfig:

@@ -69,9 +69,7 @@ def read_strategies(raw: object, known: Mapping[str, type], lots: Lots, mistakes
     return tuple(strategy for strategy in read if strategy is not None)
 
 
-def _strategy(
-    section: Section, known: Mapping[str, type], lots: Lots, seen: Seen, mistakes: Mistakes
-) -> StrategyConfig | None:
+def _strategy(section: Section, known: Mapping[str, type], lots: Lots, seen: Seen, mistakes: Mistakes) -> StrategyConfig | None:
     name = section.need("name", one_of(sorted(known)))
     raw_params, raw_symbols = section.child("params"), section.raw("symbols")
     section.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 
 from state.commands import Alarm, Command
@@ -33,7 +34,7 @@ from state.rules import Rules
 from state.snapshot import Snapshot
 from state.strategy import Strategy, View
 
-NOW = {"now_ms": 10_000, "mono_ms": 10_000}
+NOW: dict[str, Any] = {"now_ms": 10_000, "mono_ms": 10_000}
 LEVEL = Decimal(98)
 
 
@@ -54,7 +55,7 @@ def _rules() -> Rules:
 
 def _order(purpose: Purpose, status: Status) -> Order:
     entry = purpose is Purpose.ENTRY
-    asked = {"asked_qty": Decimal(5), "asked_trigger": Decimal(99)} if status is Status.REPLACING else {}
+    asked: dict[str, Any] = {"asked_qty": Decimal(5), "asked_trigger": Decimal(99)} if status is Status.REPLACING else {}
     return Order(
         client_id=f"SYM-20261120-{purpose.value}0",
         symbol="SYM",
@@ -139,7 +140,7 @@ def _told(command: Command) -> str:
         return "alarm"
     if type(command).__name__ == "Query":
         return "ask"
-    purpose = command.order.purpose.name.lower()  # type: ignore[union-attr]
+    purpose = command.order.purpose.name.lower()
     return f"{type(command).__name__.lower()} {purpose}"
 
 

@@ -437,7 +437,7 @@ def _working(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
 
 
 def _replaced(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
-    """"Modified" is a request accepted; the venue's row is the fact. One more look, then it counts as not moved."""
+    """An acknowledged change is a request accepted; the venue's row is the fact. One more look, then it counts as not moved."""
     row = event.row
     if row.trigger_price == order.asked_trigger and row.qty == order.asked_qty:
         done = {"qty": row.qty, "trigger_price": row.trigger_price, "attempts": 0, "retry_ms": 0}

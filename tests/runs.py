@@ -254,37 +254,43 @@ def stop_venue(folder: Path) -> None:
         VenueBooks(folder).ask("/practice/stop")
 
 
-class Witness:
-    """Watches the venue while a session runs, and remembers: its book again and again, and each word of its order stream.
+class Seen:
+    """What a witness remembers of a venue: its order book again and again, and its last word on each order, by venue order id."""
 
-    The stream misses nothing, so `last_words` is what the venue held in the end; amended prices show in the book only.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stop = threading.Event()
-        self.books: list[list[dict[str, Any]]] = []
-        self.last_words: dict[str, dict[str, Any]] = {}
-        self._threads = [threading.Thread(target=body, daemon=True) for body in (self._watch, self._listen)]
+    def __init__(
+        self, books: list[list[dict[str, Any]]] | None = None, last_words: dict[str, dict[str, Any]] | None = None
+    ) -> None:
+        self.books = books or []
+        self.last_words = last_words or {}
 
     def amounts_working(self, name: str) -> list[int]:
         """The quantities with which this order of ours was seen at work, in their order."""
-        seen = [
-            row for book in self.books for row in book if row["strategy"] == name and row["order_status"] == "trigger pending"
-        ]
-        return list(dict.fromkeys(int(row["quantity"]) for row in seen))
+        return list(dict.fromkeys(int(row["quantity"]) for row in self._working(name)))
 
     def triggers_working(self, name: str) -> list[Decimal]:
-        seen = [
-            row for book in self.books for row in book if row["strategy"] == name and row["order_status"] == "trigger pending"
-        ]
-        return list(dict.fromkeys(Decimal(row["trigger_price"]) for row in seen))
+        """The levels at which it was seen at work, in their order."""
+        return list(dict.fromkeys(Decimal(row["trigger_price"]) for row in self._working(name)))
+
+    def _working(self, name: str) -> Iterator[dict[str, Any]]:
+        for book in self.books:
+            yield from (row for row in book if row["strategy"] == name and row["order_status"] == "trigger pending")
 
     def positions(self) -> dict[str, int]:
+        """What is held in the end, by all that has been filled."""
         held: dict[str, int] = {}
         for row in self.last_words.values():
             held[row["symbol"]] = held.get(row["symbol"], 0) + row["filled_quantity"] * (1 if row["action"] == "BUY" else -1)
         return held
+
+
+class Witness:
+    """Watches the venue while a session runs. Its order stream misses nothing; amended prices show in its book only."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stop = threading.Event()
+        self.seen = Seen()
+        self._threads = [threading.Thread(target=body, daemon=True) for body in (self._watch, self._listen)]
 
     def _venue(self) -> VenueBooks | None:
         while not self._stop.is_set():
@@ -297,7 +303,7 @@ class Witness:
         venue = self._venue()
         while venue is not None and not self._stop.is_set():
             try:
-                self.books.append(venue.orders())
+                self.seen.books.append(venue.orders())
             except (OSError, ValueError, requests.RequestException):
                 return  # it has been stopped
             self._stop.wait(LOOK_S)
@@ -313,7 +319,7 @@ class Witness:
                     return
                 row = json.loads(text)
                 if row.get("type") == "order_update":
-                    self.last_words[row["orderid"]] = row
+                    self.seen.last_words[row["orderid"]] = row
 
     def __enter__(self) -> Witness:
         for thread in self._threads:

@@ -10,7 +10,7 @@ import pytest
 from tests import runs
 from tests.conftest import PlayedDay
 
-pytestmark = [pytest.mark.xdist_group("played day"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} (main|ticks|poll|clock|desk-\d|log)\s+([A-Z]+|-)\s{2,}\S.*")
 STORY = re.compile(r"\d\d:\d\d:\d\d\.\d{3} (\S+)\s+(\S+)\s{2,}(\S.*?)\s{2,}(\S.*?)(?:\s{2,}(\S+-\d{8}-[ESX]\d+))?")

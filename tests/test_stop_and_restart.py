@@ -113,7 +113,7 @@ def test_sigterm_and_ctrl_c_protect_and_stop_flatten_closes(tmp_path: Path) -> N
 
     (trade,) = runs.report(tmp_path)["trades"]
     assert (trade["qty"], trade["reason"]) == ("10", "flatten")
-    sold = {row["filled_quantity"] for row in witness.last_words.values() if row["pricetype"] == "MARKET"}
+    sold = {row["filled_quantity"] for row in witness.seen.last_words.values() if row["pricetype"] == "MARKET"}
     assert sold == {10}
 
 

@@ -515,7 +515,7 @@ BAD_SECTIONS = [
         'mode: live\ndata_dir: 5\njournal: {url: "mysql://db"}\nlogging: {dir: [], level: info, format: xml}',
         [
             "data_dir: must be a line of text, not 5",
-            "journal.url: must be like sqlite:///data/journal.db",
+            "journal.url: 'mysql://db' is not a journal file: write sqlite:///data/journal.db",
             "logging.dir: must be a line of text, not a list",
             "logging.level: must be DEBUG, INFO, WARNING or ERROR, not 'info'",
             "logging.format: must be text or json, not 'xml'",
@@ -849,3 +849,13 @@ def test_paper_settings_are_printed_in_paper_mode_and_a_named_calendar_by_its_na
         "session: calendar XNSE, entry_delay 1m, exit_before_close 45m",
         "paper: fee_rate 0.0003",
     ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"), [("practice", "journal.db"), ("paper", "journal-paper.db"), ("live", "journal-live.db")]
+)
+def test_practice_paper_and_live_never_share_a_journal(load_text: Load, tmp_path: Path, mode: str, name: str) -> None:
+    """OPS-12"""
+    config = load_text(f"mode: {mode}\n{STRATEGIES}")
+
+    assert config.journal.path == tmp_path / "data" / name
