@@ -33,6 +33,7 @@ from brokers.feed import Feed
 from brokers.paper import Paper
 from brokers.poller import Poller
 from brokers.practice import PracticeVenue, VenueError
+from brokers.practice_faults import FaultError
 from brokers.practice_market import STORIES
 from brokers.reports import Reports
 from brokers.switchboard import Switchboard
@@ -49,7 +50,7 @@ from ops.options import Failure, RunOptions, say
 from ops.plan import Planned, guard_rules, make_rules, plan_day, symbol_facts
 from ops.report_text import summary
 from ops.words import clock_text
-from simulation.practice_day import forget_venue, practice_venue
+from simulation.practice_day import forget_venue, practice_venue, venue_exchange
 from simulation.replay import ClosedDay, broken_lines, replay
 from state.clock import Clock, SystemClock
 from state.events import EntriesOff, FlattenAsked, Restarted
@@ -455,13 +456,12 @@ def _practice(options: RunOptions, calendar: Calendar, held: ExitStack, stop_fla
         raise Failure(ending.OK, f"no session on {session.day}: {session.reason}")
     speed = options.speed or config.practice.speed
     try:
-        venue, key, found = practice_venue(config, session, options.tape, speed)
+        venue, key, found = practice_venue(config, session, options.tape, speed, options.faults or config.practice.faults)
         clock = venue.start().scaled()
-    except (VenueError, TapeError) as error:
+    except (VenueError, TapeError, FaultError) as error:
         raise Failure(ending.CONFIGURATION, str(error)) from None
-    account = msgspec.structs.replace(
-        _account(options), broker="openalgo", rest_url=venue.rest_url, ws_url=venue.ws_url, keys={"OPENALGO_API_KEY": key}
-    )
+    where = {"rest_url": venue.rest_url, "ws_url": venue.ws_url, "exchange": venue_exchange(config)}
+    account = msgspec.structs.replace(_account(options), broker="openalgo", keys={"OPENALGO_API_KEY": key}, **where)
     try:
         code = _session_of(Start(options, calendar, session, clock, account, held, stop_flag, venue, found, complaints))
     except Failure as failure:
@@ -708,10 +708,17 @@ def _on_signals(stop_flag: StopFlag) -> None:
 @click.option("--live", is_flag=True, help="Trade real money (with mode: live in the config and the keys in the environment).")
 @click.option("--tape", multiple=True, type=click.Path(path_type=Path, dir_okay=False), help="Recorded day to play (practice).")
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Session seconds in one real second (practice).")
+@click.option("--faults", default="", help="What goes wrong at the practice venue: calm, hell, lost_reply, ... or a file.")
 @click.argument("more_tape", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
 @click.pass_context
 def run_command(
-    ctx: click.Context, config_path: Path, live: bool, tape: tuple[Path, ...], speed: float | None, more_tape: tuple[Path, ...]
+    ctx: click.Context,
+    config_path: Path,
+    live: bool,
+    tape: tuple[Path, ...],
+    speed: float | None,
+    faults: str,
+    more_tape: tuple[Path, ...],
 ) -> int:
     """One trading session, from recovery to flat (the default command).
 
@@ -720,7 +727,7 @@ def run_command(
     config, environ = read_config(ctx, config_path)
     if more_tape and not tape:
         raise click.UsageError(f"unexpected argument {more_tape[0]}")
-    return run(RunOptions(config, environ, live, (*tape, *more_tape), speed))
+    return run(RunOptions(config, environ, live, (*tape, *more_tape), speed, faults))
 
 
 @cli.command("replay")

@@ -229,7 +229,13 @@ def _practice(
             told.wrong(name, "no strategy trades this symbol")
     played = section.take("day", day, None) or day_after_setups(strategies, session)
     speed = section.take("speed", number(below=Decimal(100_001)), Decimal(240))
-    rules: dict[str, Parser] = {"seed": whole(0), "rest_port": PORT, "ws_port": PORT, "linger": duration(0, DAY_MS)}
+    rules: dict[str, Parser] = {
+        "seed": whole(0),
+        "rest_port": PORT,
+        "ws_port": PORT,
+        "linger": duration(0, DAY_MS),
+        "faults": text,
+    }
     return read(PracticeConfig(played, float(speed), stories=chosen), section, rules)
 
 

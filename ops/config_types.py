@@ -94,7 +94,7 @@ class LoggingConfig(msgspec.Struct, frozen=True):
 class PracticeConfig(msgspec.Struct, frozen=True):
     """The session our own venue plays: `speed` times as fast as life, the same for the same `seed`. Ports 0 take any free ones.
 
-    `linger_ms`: how long (machine time) the venue stays up after the runner has gone.
+    `linger_ms`: how long (machine time) the venue stays up after the runner has gone. `faults`: a script's name or file.
     """
 
     day: date
@@ -104,6 +104,7 @@ class PracticeConfig(msgspec.Struct, frozen=True):
     ws_port: int = 0
     stories: Mapping[str, str] = {}
     linger_ms: int = 60_000
+    faults: str = "calm"
 
 
 class FeedConfig(msgspec.Struct, frozen=True):

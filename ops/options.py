@@ -28,6 +28,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     live: bool = False
     tape: tuple[Path, ...] = ()
     speed: float | None = None
+    faults: str = ""
 
 
 def say(text: str, error: bool = False) -> None:

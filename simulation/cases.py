@@ -194,6 +194,7 @@ def check_replay(case: Case) -> Checked:
 def differ(case: Case, report: dict[str, Any], trips: Sequence[Trip]) -> list[str]:
     """In words, everything that is not exactly as the case says."""
     found = [] if report["session"] == case.day else [f"session {report['session']}, expected {case.day}"]
+    found += differ_in_kind(case, report)
     if len(trips) != len(case.trips):
         found.append(f"{len(trips)} trades, expected {len(case.trips)}")
     for number, (got, want) in enumerate(zip(trips, case.trips, strict=False), 1):
@@ -201,6 +202,17 @@ def differ(case: Case, report: dict[str, Any], trips: Sequence[Trip]) -> list[st
             if getattr(got, name) != getattr(want, name):
                 found.append(f"trade {number} {name}: {getattr(got, name)}, expected {getattr(want, name)}")
     return found
+
+
+def differ_in_kind(case: Case, report: dict[str, Any]) -> list[str]:
+    """No trade may have many reasons: the symbol was watched, and it armed exactly where the case says that it did."""
+    row = next((row for row in report["symbols"] if row["symbol"] == case.symbol), None)
+    if row is None or row["low"] is None:
+        return [f"it was not watched: {row['why'] if row else 'not in the report'}"]
+    armed = bool(case.trips) or case.outcome == "armed_not_filled"
+    if bool(row["entries"]) is not armed:
+        return [f"{row['entries']} entries, outcome {case.outcome} ({row['why']})"]
+    return []
 
 
 def _runner(command: str, config: Path, arguments: Sequence[str], seed: int = 0) -> tuple[str, bytes]:
@@ -238,14 +250,14 @@ def check_sockets(cases: Sequence[Case], speed: float) -> list[Checked]:
         tapes = [word for case in cases for word in ("--tape", str(case.tape))]
         failed, _ = _runner("run", config, [*tapes, "--speed", f"{speed:g}"])
         path = Path(folder) / "data" / "reports" / f"{cases[0].day}.json"
-        report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"trades": []}
+        report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"symbols": [], "trades": []}
     seconds = (clock.monotonic_ms() - began_ms) / 1000
     return [_compared(case, report, failed, speed, seconds) for case in cases]
 
 
 def _compared(case: Case, report: dict[str, Any], failed: str, speed: float, seconds: float) -> Checked:
     trips = [reported(trade) for trade in report["trades"] if trade["symbol"] == case.symbol]
-    differences = [failed] if failed else []
+    differences = [*([failed] if failed else []), *differ_in_kind(case, report)]
     if len(trips) != len(case.trips):
         differences.append(f"{len(trips)} trades, expected {len(case.trips)}")
     late_ms = int(LATE_REAL_S * speed * 1000)

@@ -65,6 +65,7 @@ class Machine:
         self._aged: dict[int, int] = {}
         self._restarted: dict[int, int] = {}
         self._whys: dict[Key, str | None] = {}
+        self._quiet: set[tuple[int, int]] = set()  # looked at: a heartbeat changes nothing there
         self.faults: list[str] = []  # decisions that are wrong by themselves
         self.number(self._normal(core.snapshot.Snapshot(symbol="A")))
 
@@ -80,22 +81,33 @@ class Machine:
         question = (snapshot, level, key)
         answer = self._decisions.get(question)
         if answer is None:
-            answer = self._decisions[question] = self._decide(self.snapshots[snapshot], level, key)
+            answer = self._decisions[question] = self._decide(snapshot, level, key)
         return answer
 
-    def _decide(self, before: Any, level: int, key: Key) -> Decision:
+    def _decide(self, number: int, level: int, key: Key) -> Decision:
+        before = self.snapshots[number]
         try:
             after, commands = self.core.machine.decide(before, self.event(level, key), self.rules)
-            again, more = self.core.machine.decide(after, self.event(level, ("beat",)), self.rules)
         except Exception as error:  # whatever it is: a machine must not raise
             self.faults.append(f"{key} raised {error!r}")
-            return Decision(self.number(before), (), frozenset())
-        if self._normal(again) != self._normal(after) or self._asks(more):
-            self.faults.append(f"settling twice differs after {key}: {[type(c).__name__ for c in more]}")
+            return Decision(number, (), frozenset())
+        if after is before and not commands:
+            return Decision(number, (), frozenset())
         touched = {order.client_id for order in after.live_orders() if order.changed_ms > NOW}
         if after.fill_ms > NOW:
             touched.add("")
-        return Decision(self.number(self._normal(after)), self._asks(commands), frozenset(touched))
+        decision = Decision(self.number(self._normal(after)), self._asks(commands), frozenset(touched))
+        self._settled(decision.snapshot, level, key)
+        return decision
+
+    def _settled(self, number: int, level: int, key: Key) -> None:
+        """Settling what is settled does nothing."""
+        if (number, level) in self._quiet:
+            return
+        self._quiet.add((number, level))
+        again = self.decide(number, level, ("beat",))
+        if again.snapshot != number or again.commands:
+            self.faults.append(f"settling twice differs after {key}: {[command[:2] for command in again.commands]}")
 
     def why_not(self, snapshot: int, level: int, command: Cmd) -> str | None:
         question = (snapshot, level, command)

@@ -46,8 +46,11 @@ class World:
         self.checks = Checks(self.machine, setting)
 
     def start(self) -> State:
+        """Flat, and with the account looked at once: whatever is there beside ours is known from then on."""
         budgets = dict(self.setting.faults)
-        return State(0, 0, (), (), None, (), (), (), 0, 0, tuple(budgets.get(fault, 0) for fault in FAULTS))
+        left = tuple(budgets.get(fault, 0) for fault in FAULTS)
+        empty = State(0, 0, (), (), None, (), (), (), 0, 0, left)
+        return self._commit(self._tell(empty, ("position", 0, NOW + 1)))
 
     # -- everything that can happen --------------------------------------------------------------------------------------
 

@@ -15,11 +15,15 @@ from typing import Any
 import msgspec
 
 from brokers.practice import PracticeSettings, PracticeSpec, PracticeVenue, attach_venue, start_venue
+from brokers.practice_fault_kinds import Fault
+from brokers.practice_faults import NAMED, load_faults
 from brokers.practice_market import PracticeSymbol
+from brokers.practice_schema import EXCHANGES
 from ops.config import Config
 from state.instrument import Instrument
 from state.session import Session
 
+CALM = "calm"
 LEAD_MS = 3_000  # session time before the open at which a practice day begins, times its speed
 
 
@@ -32,10 +36,12 @@ class Found(msgspec.Struct, frozen=True):
     plays: str
 
 
-def practice_venue(config: Config, session: Session, tape: Sequence[Path], speed: float) -> tuple[PracticeVenue, str, bool]:
+def practice_venue(
+    config: Config, session: Session, tape: Sequence[Path], speed: float, faults: str = CALM
+) -> tuple[PracticeVenue, str, bool]:
     """A venue playing this session, its key, and whether it was there before. VenueError when it cannot be started."""
     note = config.data_dir / "practice.json"
-    plays = _plays(config, session, tape, speed)
+    plays = _plays(config, session, tape, speed, faults)
     old = _read(note)
     running = attach_venue(old.rest_url, old.api_key) if old is not None else None
     if old is not None and running is not None:
@@ -43,7 +49,7 @@ def practice_venue(config: Config, session: Session, tape: Sequence[Path], speed
             return running, old.api_key, True
         running.stop()  # another day: nobody will look after it any more, and it may sit on our ports
     key = secrets.token_hex(16)
-    venue = start_venue(_spec(config, session, tape, speed, key))
+    venue = start_venue(_spec(config, session, tape, speed, key, faults))
     _write(note, Found(venue.rest_url, venue.ws_url, key, plays))
     return venue, key, False
 
@@ -53,14 +59,21 @@ def forget_venue(config: Config) -> None:
     (config.data_dir / "practice.json").unlink(missing_ok=True)
 
 
-def _plays(config: Config, session: Session, tape: Sequence[Path], speed: float) -> str:
+def venue_exchange(config: Config) -> str:
+    """Under which exchange the venue lists the symbols: its dialect knows Indian ones only, whatever day it plays."""
+    return config.broker.exchange if config.broker.exchange in EXCHANGES else "CRYPTO"
+
+
+def _plays(config: Config, session: Session, tape: Sequence[Path], speed: float, faults: str) -> str:
     """Equal for two runs that want the same practice day."""
     stories = sorted(config.practice.stories.items())
     rows = [(row.symbol, str(row.qty), repr(row.setup)) for strategy in config.strategies for row in strategy.symbols]
-    return repr((session.day, session.open_ms, session.close_ms, speed, [str(path.resolve()) for path in tape], stories, rows))
+    return repr(
+        (session.day, session.open_ms, session.close_ms, speed, [str(path.resolve()) for path in tape], stories, rows, faults)
+    )
 
 
-def _spec(config: Config, session: Session, tape: Sequence[Path], speed: float, key: str) -> PracticeSpec:
+def _spec(config: Config, session: Session, tape: Sequence[Path], speed: float, key: str, faults: str = CALM) -> PracticeSpec:
     symbols = {row.symbol: row for strategy in config.strategies for row in strategy.symbols}
     instruments = [_instrument(config, symbol) for symbol in symbols]
     market = [] if tape else [_market(config, strategy.params, row) for strategy in config.strategies for row in strategy.symbols]
@@ -77,12 +90,21 @@ def _spec(config: Config, session: Session, tape: Sequence[Path], speed: float, 
         symbols=market,
         tape=[str(path) for path in tape],
         settings=PracticeSettings(product=config.broker.product, linger_s=config.practice.linger_ms / 1000),
+        faults=list(_script(config, faults)),
+        fault_seed=config.practice.seed,
     )
+
+
+def _script(config: Config, faults: str) -> tuple[Fault, ...]:
+    """By name, or from a file beside the config. FaultError lists every mistake in it."""
+    if faults in NAMED:
+        return NAMED[faults]
+    return load_faults(str(config.path.parent / faults))
 
 
 def _instrument(config: Config, symbol: str) -> Instrument:
     grid = config.instrument(symbol)
-    return Instrument(symbol, config.broker.exchange, grid.tick_size, grid.lot_size)
+    return Instrument(symbol, venue_exchange(config), grid.tick_size, grid.lot_size)
 
 
 def _market(config: Config, params: Any, row: Any) -> PracticeSymbol:

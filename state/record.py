@@ -493,8 +493,10 @@ def _position_seen(draft: Draft, event: PositionSeen) -> None:
     if finding.verdict is Verdict.MATCH:
         if s.disagreements or _news(s, event):
             draft.set(disagreements=0, foreign_trades=_counted(s, event.strangers))
+    elif s.disagreements == 0:
+        draft.set(disagreements=1, disagreed_ms=event.asked_ms)
     elif _believed(s, event) is None:
-        draft.set(disagreements=s.disagreements + 1)
+        return
     elif finding.verdict is Verdict.DIVERGED:
         draft.set(disagreements=DISAGREEMENTS_BELIEVED)
         draft.halt(f"{finding.verdict.value}: {finding.text}")
@@ -509,7 +511,9 @@ def _news(s: Snapshot, event: PositionSeen) -> tuple[Fill, ...]:
 
 def _believed(s: Snapshot, event: PositionSeen) -> Finding | None:
     """What a second disagreement in a row comes to; None for a first one, a stale one, or none at all."""
-    if event.asked_ms < s.fill_ms or s.in_question or s.foreign_qty is None or s.disagreements + 1 < DISAGREEMENTS_BELIEVED:
+    if event.asked_ms < s.fill_ms or s.in_question or s.foreign_qty is None:
+        return None
+    if s.disagreements == 0 or event.asked_ms - s.disagreed_ms < READ_AGAIN_MS:
         return None
     return compare(s.position, s.foreign_qty, event.qty, _news(s, event))
 
@@ -610,7 +614,7 @@ def _restarted(draft: Draft, event: Restarted) -> None:
             draft.query(slot)
     unprotected = draft.mono_ms if draft.s.unprotected_ms is not None else None
     draft.set(stop_retry_ms=0, exit_retry_ms=0, target_retry_ms=0, fill_ms=draft.mono_ms, unprotected_ms=unprotected)
-    draft.set(crossed_ms=None, blocks=())
+    draft.set(crossed_ms=None, blocks=(), disagreements=0)
 
 
 _RECORDERS: dict[type[Event], Callable[[Draft, Any], None]] = {

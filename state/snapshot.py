@@ -66,6 +66,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     worst_unprotected: int = 0  # longest such time, ms
     fill_ms: int = 0  # when the last fill was learnt
     disagreements: int = 0  # position reports in a row that contradict our fills
+    disagreed_ms: int = 0  # when the first of them was asked for
     foreign_qty: Decimal | None = None  # what the venue holds beside ours; None before the first look
     foreign_trades: tuple[str, ...] = ()  # trade ids of others that have been counted
     by_hand: bool = False  # somebody else turned this position round: protect it, do not close it

@@ -530,6 +530,17 @@ def test_a_limited_venue_answers_429_and_closes_the_connection(launch: Callable[
     assert desk.post("ping")[0] == 200
 
 
+def test_an_answer_is_not_held_back_by_nagles_algorithm(desk: Desk) -> None:
+    """It costs 40 ms on every answer but the first few; the middle one of many says whether it is on."""
+    clock, took_ms = SystemClock(), []
+    for _ in range(30):
+        start_ms = clock.monotonic_ms()
+        desk.post("ping")
+        took_ms.append(clock.monotonic_ms() - start_ms)
+
+    assert sorted(took_ms)[len(took_ms) // 2] < 30
+
+
 def test_the_anchor_is_fixed_once_and_both_sides_tell_the_same_time(launch: Callable[..., PracticeVenue]) -> None:
     venue = launch(speed=60)
     before = venue.clock()

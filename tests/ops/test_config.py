@@ -836,7 +836,7 @@ def test_the_settings_in_force_are_printed_as_they_are_written(load_text: Load, 
         "control: host 127.0.0.1, port 8780",
         f"logging: dir {tmp_path / 'logs'}, level INFO, format text",
         "feed: max_age 1m, max_jump 0.2",
-        "practice: day 2026-11-20, speed 0.5, seed 7, rest_port 0, ws_port 0, stories ABSLAMC=trail, linger 1m",
+        "practice: day 2026-11-20, speed 0.5, seed 7, rest_port 0, ws_port 0, stories ABSLAMC=trail, linger 1m, faults calm",
         "strategy eighty_twenty: max_entries 3, stop_ticks 20, trail_bar 15m, trail_buffer_ticks 2, trigger_window 1h",
         "  ABSLAMC: qty 5, entry_price 731.15, trigger_price 730.65, setup_date 2026-11-19",
     ]

@@ -73,6 +73,15 @@ def test_with_a_tape_there_is_no_made_up_market(tmp_path: Path) -> None:
     assert (spec.symbols, spec.tape) == ([], [str(tmp_path / "a.csv")])
 
 
+def test_a_day_of_an_exchange_that_the_dialect_does_not_know_can_be_played(tmp_path: Path) -> None:
+    config = config_of(tmp_path, broker={"exchange": "USA"})
+
+    spec = practice_day._spec(config, session_of(config), (), SPEED, "key")
+
+    assert practice_day.venue_exchange(config) == "CRYPTO"
+    assert {found.exchange for found in spec.instruments} == {"CRYPTO"}
+
+
 def test_a_venue_is_found_again_by_the_same_config_and_not_after_it_was_forgotten(
     tmp_path: Path, started: list[PracticeVenue]
 ) -> None:

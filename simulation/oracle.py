@@ -1,0 +1,382 @@
+"""Judges a finished practice day from outside: what truly happened at the venue against what the runner did, wrote and reported.
+
+Owns the rules (DESIGN, section 8) as pure functions over values; `truth_of` and `told_by` fetch those values, the first over
+HTTP from the venue, the second from the journal and the report. Shares no arithmetic with the runner: trips are added up here.
+Must never ask the runner what is true.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+
+from brokers.practice import attach_venue
+from brokers.practice_truth import API, Point, TrueFill, TrueOrder, Truth
+from ops.report import Report
+from state.journal_read import JournalReader, OrderRecord
+from state.ledger import Fill, settled_fills
+from state.orders import ZERO, OrderType, Side
+from state.reports import Reported
+from state.snapshot import Snapshot
+
+_FINEST = Decimal("0.00000001")
+
+
+class Trip(msgspec.Struct, frozen=True, order=True):
+    """One round trip. `exit_price` None: still open."""
+
+    symbol: str
+    side: str
+    qty: Decimal
+    entry_price: Decimal
+    exit_price: Decimal | None
+    entry_order: str
+    exit_order: str
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What the runner says: its journal's orders, fills (each once) and snapshots, and the round trips of its report."""
+
+    orders: Sequence[OrderRecord]
+    fills: Mapping[str, Sequence[Fill]]
+    snapshots: Mapping[str, Snapshot]
+    trips: Sequence[Trip]
+    max_entries: Mapping[str, int]
+
+
+class Life(msgspec.Struct, frozen=True):
+    """One process of the runner, in real ms (monotonic). `recovered_ms`: it had asked the venue about everything."""
+
+    started_ms: int
+    ended_ms: int
+    recovered_ms: int | None = None
+    killed: bool = False
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """How long things may take, in real ms. `recovery_ms`: from the start of a process until all is known and protected."""
+
+    recovery_ms: int
+    bare_ms: int  # quantity without a stop or an exit at work, while a runner is alive and has recovered
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """`rule` names the invariant as DESIGN, section 8, numbers it."""
+
+    rule: str
+    symbol: str
+    text: str
+
+
+def judge(truth: Truth, told: Told, lives: Sequence[Life], bounds: Bounds) -> list[Violation]:
+    """Everything that is wrong with a day that has ended. Empty is the only good answer."""
+    return [
+        *one_entry(truth),
+        *entries_limited(truth, told),
+        *one_order_an_id(truth),
+        *every_order_known(truth, told),
+        *every_word_true(truth, told),
+        *fills_agree(truth, told),
+        *exits_within_position(truth),
+        *stops_never_loosen(truth),
+        *flat_at_the_end(truth, told),
+        *trips_agree(truth, told),
+        *protected(truth, lives, bounds),
+        *recovered_in_time(lives, bounds),
+    ]
+
+
+# -- entries and orders --------------------------------------------------------------------------------------------------------
+
+
+def one_entry(truth: Truth) -> list[Violation]:
+    """I1: never two live entries in a symbol."""
+    most = {symbol: max((point.entries for point in points), default=0) for symbol, points in truth.timeline.items()}
+    return [Violation("I1", symbol, f"{count} entries at work at one time") for symbol, count in most.items() if count > 1]
+
+
+def entries_limited(truth: Truth, told: Told) -> list[Violation]:
+    """I7: entry orders at the venue never exceed the limit, whatever was killed in between."""
+    sent = Counter(order.symbol for order in _ours(truth) if order.purpose == "E")
+    limits = told.max_entries
+    return [
+        Violation("I7", symbol, f"{count} entry orders at the venue, {limits[symbol]} are allowed")
+        for symbol, count in sent.items()
+        if symbol in limits and count > limits[symbol]
+    ]
+
+
+def one_order_an_id(truth: Truth) -> list[Violation]:
+    """I3: nothing is sent twice."""
+    seen: dict[str, list[TrueOrder]] = {}
+    for order in _ours(truth):
+        seen.setdefault(order.label, []).append(order)
+    return [
+        Violation("I3", orders[0].symbol, f"{label} is at the venue {len(orders)} times: {_ids(orders)}")
+        for label, orders in seen.items()
+        if len(orders) > 1
+    ]
+
+
+def every_order_known(truth: Truth, told: Told) -> list[Violation]:
+    """I3: every order at the venue has exactly one journaled intent, which knows it by its venue id."""
+    journaled = {order.client_id: order for order in told.orders}
+    claims = Counter(order.venue_id for order in told.orders if order.venue_id is not None)
+    wrong = [Violation("I3", "", f"venue order {id} is claimed by {count} intents") for id, count in claims.items() if count > 1]
+    for order in _ours(truth):
+        known = journaled.get(order.label)
+        if known is None:
+            wrong.append(Violation("I3", order.symbol, f"venue order {order.venue_id} ({order.label}) has no journaled intent"))
+        elif known.venue_id != order.venue_id:
+            text = f"{order.label} is venue order {order.venue_id}, the journal says {known.venue_id} ({known.status})"
+            wrong.append(Violation("I3", order.symbol, text))
+    return wrong
+
+
+def every_word_true(truth: Truth, told: Told) -> list[Violation]:
+    """I3: every order the journal has a venue id for exists, ended as the journal says, and nothing is left in doubt."""
+    existing = {order.venue_id: order for order in truth.orders}
+    wrong = []
+    for known in told.orders:
+        symbol, order = known.order.symbol, existing.get(known.venue_id or "")
+        if not known.ended:
+            wrong.append(Violation("I3", symbol, f"{known.client_id} is still {known.status} in the journal"))
+        elif order is None and known.venue_id is not None:
+            wrong.append(Violation("I3", symbol, f"{known.client_id}: the venue has no order {known.venue_id}"))
+        elif order is not None and _last_word(order) not in (known.status, None):
+            text = f"{known.client_id}: the journal says {known.status}, at the venue it ended {order.now.state.value}"
+            wrong.append(Violation("I3", symbol, text))
+    return wrong
+
+
+def _last_word(order: TrueOrder) -> str | None:
+    return order.now.state.value if order.now.state.closed else None
+
+
+# -- fills and position --------------------------------------------------------------------------------------------------------
+
+
+def fills_agree(truth: Truth, told: Told) -> list[Violation]:
+    """I2: what each order filled, and the position, are the same at the venue and in the journal: none lost, none invented."""
+    true = _filled((fill.label, fill.side, fill.qty, fill.price) for fill in truth.fills if fill.origin == API)
+    journaled = _filled(
+        (fill.client_id, fill.side, fill.qty, fill.price) for fills in told.fills.values() for fill in fills if not _by_hand(fill)
+    )
+    wrong = [
+        Violation("I2", _symbol_of(label), f"{label}: filled {true.get(label)} at the venue, {journaled.get(label)} in the journal")
+        for label in sorted(true.keys() | journaled.keys())
+        if true.get(label) != journaled.get(label)
+    ]
+    for position in truth.positions:
+        snapshot = told.snapshots.get(position.symbol)
+        held = ZERO if snapshot is None else snapshot.position
+        if held != position.ours:
+            wrong.append(Violation("I2", position.symbol, f"the venue holds {position.ours} of ours, the journal says {held}"))
+    return wrong
+
+
+def _filled(rows: Iterable[tuple[str, Side, Decimal, Decimal]]) -> dict[str, tuple[Decimal, Decimal]]:
+    """Signed quantity and value per client order id."""
+    sums: dict[str, tuple[Decimal, Decimal]] = {}
+    for label, side, qty, price in rows:
+        before = sums.get(label, (ZERO, ZERO))
+        sums[label] = (before[0] + qty * side.sign, before[1] + qty * price)
+    return {label: (qty, value.quantize(_FINEST).normalize()) for label, (qty, value) in sums.items()}
+
+
+def _by_hand(fill: Fill) -> bool:
+    return "-elsewhere-" in fill.client_id
+
+
+def exits_within_position(truth: Truth) -> list[Violation]:
+    """I5: what would reduce the position never exceeds it, and no exit turns it round."""
+    by_hand = {order.symbol for order in truth.orders if order.origin != API}
+    wrong = []
+    for symbol, points in truth.timeline.items():
+        if symbol in by_hand:
+            continue  # the user may have sold what our stop still covered
+        for before, after in pairwise(points):
+            if before.ours * after.ours < 0:
+                wrong.append(Violation("I5", symbol, f"the position went from {before.ours} to {after.ours}"))
+        worst = max(points, key=_beyond, default=None)
+        if worst is not None and _beyond(worst) > 0:
+            text = f"orders to reduce exceeded a position of {worst.ours} by {_beyond(worst)} at {worst.at_ms}"
+            wrong.append(Violation("I5", symbol, text))
+    return wrong
+
+
+def _beyond(point: Point) -> Decimal:
+    selling, buying = point.stop_sell + point.exit_sell, point.stop_buy + point.exit_buy
+    return max(selling - max(point.ours, ZERO), buying - max(-point.ours, ZERO))
+
+
+def stops_never_loosen(truth: Truth) -> list[Violation]:
+    """I6: within one trip the working stop only moves our way, whoever sent it and however often the runner was started."""
+    wrong = []
+    for symbol, points in truth.timeline.items():
+        flat = [point.real_ms for point in points if not point.ours]
+        for before, after in pairwise(_stop_levels(truth, symbol)):
+            looser = (after[1] - before[1]) * before[2].sign > 0
+            if looser and not any(before[0] <= at_ms <= after[0] for at_ms in flat):
+                wrong.append(Violation("I6", symbol, f"the stop was loosened from {before[1]} to {after[1]}"))
+    return wrong
+
+
+def _stop_levels(truth: Truth, symbol: str) -> list[tuple[int, Decimal, Side]]:
+    """(since, trigger, side) of every stop order at work, in time order."""
+    levels = [
+        (version.real_ms, version.trigger_price, order.side)
+        for order in _ours(truth)
+        if order.symbol == symbol and order.purpose == "S"
+        for version in order.history
+        if version.state is Reported.WORKING and version.type is OrderType.STOP and version.trigger_price is not None
+    ]
+    return sorted(levels, key=lambda level: level[0])
+
+
+# -- the end -------------------------------------------------------------------------------------------------------------------
+
+
+def flat_at_the_end(truth: Truth, told: Told) -> list[Violation]:
+    """I8, I9: nothing held, nothing resting."""
+    held = [Violation("I8", row.symbol, f"{row.ours} is still held") for row in truth.positions if row.ours]
+    resting = [order for order in _ours(truth) if order.now.state is Reported.WORKING]
+    orphans = [Violation("I9", order.symbol, f"{order.label} ({order.venue_id}) still rests") for order in resting]
+    return held + orphans
+
+
+def trips_agree(truth: Truth, told: Told) -> list[Violation]:
+    """Each round trip at the venue is reported exactly once, and nothing else is."""
+    true, reported = Counter(round_trips(truth.fills)), Counter(told.trips)
+    lost = [Violation("I2", trip.symbol, f"round trip not reported: {_words(trip)}") for trip in (true - reported).elements()]
+    made_up = [Violation("I2", trip.symbol, f"reported, but not so: {_words(trip)}") for trip in (reported - true).elements()]
+    return lost + made_up
+
+
+def round_trips(fills: Sequence[TrueFill]) -> list[Trip]:
+    """Flat to flat, per symbol, in the venue's own order."""
+    open_trips: dict[str, list[TrueFill]] = {}
+    trips = []
+    for fill in fills:
+        trip = open_trips.setdefault(fill.symbol, [])
+        trip.append(fill)
+        if not sum((part.qty * part.side.sign for part in trip), ZERO):
+            trips.append(_trip(open_trips.pop(fill.symbol)))
+    return trips + [_trip(trip) for trip in open_trips.values()]
+
+
+def _trip(fills: Sequence[TrueFill]) -> Trip:
+    side = fills[0].side
+    came = [fill for fill in fills if fill.side is side]
+    went = [fill for fill in fills if fill.side is not side]
+    qty = sum((fill.qty for fill in came), ZERO)
+    exit_price = _average(went) if went else None
+    return Trip(fills[0].symbol, side.value, qty, _average(came), exit_price, came[0].label, went[-1].label if went else "")
+
+
+def _average(fills: Sequence[TrueFill]) -> Decimal:
+    qty = sum((fill.qty for fill in fills), ZERO)
+    return (sum((fill.qty * fill.price for fill in fills), ZERO) / qty).quantize(_FINEST).normalize()
+
+
+def _words(trip: Trip) -> str:
+    return f"{trip.side} {trip.qty} {trip.entry_price} -> {trip.exit_price} ({trip.entry_order}, {trip.exit_order})"
+
+
+# -- time ----------------------------------------------------------------------------------------------------------------------
+
+
+def protected(truth: Truth, lives: Sequence[Life], bounds: Bounds) -> list[Violation]:
+    """I4: what is filled has a stop or an exit at work, but for moments while a runner is alive, and for the recovery."""
+    wrong = []
+    for symbol in truth.timeline:
+        for start_ms, end_ms, qty in truth.bare_spans(symbol):
+            for number, life in enumerate(lives):
+                owed_ms = life.started_ms + (bounds.recovery_ms if number else 0)
+                bare_ms = min(end_ms, life.ended_ms) - max(start_ms, owed_ms)
+                allowed_ms = 0 if start_ms < owed_ms else bounds.bare_ms
+                if bare_ms > allowed_ms:
+                    text = f"{qty} without a stop for {bare_ms} ms of start {number + 1} (allowed {allowed_ms})"
+                    wrong.append(Violation("I4", symbol, text))
+    return wrong
+
+
+def recovered_in_time(lives: Sequence[Life], bounds: Bounds) -> list[Violation]:
+    """I12: a start after a kill has asked about everything within the bound."""
+    wrong = []
+    for number, life in enumerate(lives[1:], 2):
+        if life.recovered_ms is None:
+            if not life.killed:
+                wrong.append(Violation("I12", "", f"start {number} never recovered"))
+        elif life.recovered_ms - life.started_ms > bounds.recovery_ms:
+            took_ms = life.recovered_ms - life.started_ms
+            wrong.append(Violation("I12", "", f"start {number} took {took_ms} ms to recover, {bounds.recovery_ms} are allowed"))
+    return wrong
+
+
+def recovery_ms(truth: Truth, lives: Sequence[Life]) -> int:
+    """The longest that a start after a kill took until all was asked and what was found bare had its stop; 0 without one."""
+    longest = 0
+    for life in lives[1:]:
+        if life.recovered_ms is None:
+            continue
+        spans = [span for symbol in truth.timeline for span in truth.bare_spans(symbol)]
+        found_bare = [end_ms for start_ms, end_ms, _ in spans if start_ms <= life.recovered_ms and life.started_ms < end_ms]
+        longest = max(longest, max([life.recovered_ms, *found_bare]) - life.started_ms)
+    return longest
+
+
+# -- fetching ------------------------------------------------------------------------------------------------------------------
+
+
+class OracleError(Exception):
+    """The venue, the journal or the report cannot be read. One line for people."""
+
+
+def truth_of(rest_url: str, api_key: str) -> Truth:
+    """From the venue that runs there, over HTTP."""
+    venue = attach_venue(rest_url, api_key)
+    if venue is None:
+        raise OracleError(f"no practice venue answers at {rest_url}")
+    return venue.truth()
+
+
+def told_by(journal: Path, report: Path) -> Told:
+    """From the newest session in the journal and its report. JournalError, OSError or msgspec.MsgspecError when unreadable."""
+    written = msgspec.json.decode(report.read_bytes(), type=Report)
+    with JournalReader.open(journal) as reader:
+        return Told(
+            orders=reader.orders(),
+            fills={symbol: settled_fills(reader.fills(symbol)) for symbol in reader.symbols()},
+            snapshots=reader.snapshots(),
+            trips=[
+                Trip(
+                    trade.symbol,
+                    trade.side,
+                    Decimal(trade.qty),
+                    Decimal(trade.entry_price).normalize(),
+                    None if trade.exit_price is None else Decimal(trade.exit_price).normalize(),
+                    trade.entry_order,
+                    trade.exit_order,
+                )
+                for trade in written.trades
+            ],
+            max_entries={row.symbol: row.max_entries for row in written.symbols if row.max_entries},
+        )
+
+
+def _ours(truth: Truth) -> list[TrueOrder]:
+    return [order for order in truth.orders if order.origin == API]
+
+
+def _ids(orders: Sequence[TrueOrder]) -> str:
+    return ", ".join(order.venue_id for order in orders)
+
+
+def _symbol_of(client_id: str) -> str:
+    return client_id.rsplit("-", 2)[0]
