@@ -71,6 +71,7 @@ SECRET_NAMES = frozenset(name for names in CREDENTIALS.values() for name in name
 SAY_ALIVE_MS = 60_000
 STOP_PATIENCE_MS = 10_000
 FLATTEN_PATIENCE_MS = 60_000
+LAST_LOOKS = 3
 CLOSE_PATIENCE_MS = 30_000  # after the close with something still open, in session time ...
 CLOSE_PATIENCE_REAL_MS = 5_000  # ... and at least this long in life
 RECOVERY_TRIES_S = (0.2, 0.5, 1, 2, 5)
@@ -269,10 +270,14 @@ class SessionRun:
 
     def _look_once_more(self) -> None:
         """The exit code says what is true at the venue, not what we remember of it."""
-        before = self.poller.sweeps
-        self.poller.soon()
-        if not self._within(STOP_PATIENCE_MS, lambda: self.poller.sweeps > before):
-            self.switchboard.answering = False
+        answered, board = self.poller.sweeps, self.switchboard
+        for polls in range(board.polls + 1, board.polls + 1 + LAST_LOOKS):
+            self.poller.soon()
+            if not self._within(STOP_PATIENCE_MS, lambda wanted=polls: board.polls >= wanted):  # type: ignore[misc]
+                break
+            if self.poller.sweeps > answered:
+                return
+        board.answering = False
 
     def _settle_for(self, kind: StopKind) -> None:
         now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}

@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from brokers.base import Broker, BrokerError, Fatal, OrderRow, Refused, Unanswered, Unavailable
+from brokers.breaker import Breaker
 from brokers.reports import Reports
 from state.clock import Clock
 from state.commands import Alarm, Cancel, Command, Query, Replace, Submit
@@ -21,6 +23,7 @@ from state.machine import why_not_carry_out
 from state.orders import ZERO, Order, Purpose
 from state.symbol_state import SymbolState, Work
 
+T = TypeVar("T")
 STALE_ENTRY_MS = 10_000  # an entry that waited longer for a desk was decided on a price that is history
 
 
@@ -126,6 +129,8 @@ class Desk:
         clock: Clock,
         listener: DeskListener,
         deny: Callable[[Order], str | None] = lambda order: None,
+        tell: Callable[[str], None] = lambda text: None,
+        breaker: Breaker | None = None,
     ) -> None:
         self._broker = broker
         self._recorder = recorder
@@ -135,6 +140,8 @@ class Desk:
         self._clock = clock
         self._listener = listener
         self._deny = deny
+        self._tell_person = tell  # what no symbol's story tells; must not block
+        self._breaker = breaker or Breaker(clock)
         self._unwritten_lock = threading.Lock()
         self._unwritten: list[Work] = []
 
@@ -216,7 +223,7 @@ class Desk:
             self._tell(symbol, NotSent, order, act=Act.SUBMIT, reason=reason, again=False)
             return
         try:
-            venue_id = self._broker.submit(order)
+            venue_id = self._answered(order, lambda: self._broker.submit(order))
         except Refused as error:
             self._tell(symbol, WasRefused, order, act=Act.SUBMIT, reason=str(error))
         except Unavailable as error:
@@ -252,10 +259,11 @@ class Desk:
         if self._clock.monotonic_ms() - order.changed_ms > STALE_ENTRY_MS:
             return "it waited too long for a desk"
         try:
-            return self._deny(order)
+            denied = self._deny(order)
         except Exception as error:  # a check that fails has not said yes
             self._listener.defect(f"the risk check of {order.client_id}", error)
             return f"the risk check failed: {type(error).__name__}"
+        return denied or self._breaker.why_not(order.client_id)  # last: who passes it is sent
 
     def _venue_holds_less(self, symbol: str, order: Order) -> str | None:
         """An exit must not turn a position round that somebody else has closed: the venue is asked first.
@@ -277,10 +285,7 @@ class Desk:
             return
         order = command.order
         try:
-            if isinstance(command, Replace):
-                self._broker.replace(order, command.qty, command.trigger_price, command.limit_price)
-            else:
-                self._broker.cancel(order)
+            self._answered(order, partial(self._change, command))
         except Refused as error:
             self._tell(symbol, WasRefused, order, act=act, reason=str(error))
         except Unavailable as error:
@@ -292,6 +297,29 @@ class Desk:
             self._tell(symbol, WentUnanswered, order, act=act, reason=f"{type(error).__name__}: {error}")
         else:
             self._tell(symbol, Acknowledged, order, act=act)
+
+    def _change(self, command: Replace | Cancel) -> None:
+        if isinstance(command, Replace):
+            self._broker.replace(command.order, command.qty, command.trigger_price, command.limit_price)
+        else:
+            self._broker.cancel(command.order)
+
+    def _answered(self, order: Order, call: Callable[[], T]) -> T:
+        """One order call, whose outcome the breaker counts. Yes and no are answers; silence and defects are not."""
+        try:
+            answer = call()
+        except Exception as error:
+            if isinstance(error, Refused | Fatal):
+                self._count_answer(order)
+            elif self._breaker.failed(order.client_id):
+                self._tell_person(f"the broker fails again and again ({error}): no entries until it answers; exits go on")
+            raise
+        self._count_answer(order)
+        return answer
+
+    def _count_answer(self, order: Order) -> None:
+        if self._breaker.worked(order.client_id):
+            self._tell_person("the broker answers orders again: entries are let through")
 
     def _query(self, symbol: str, order: Order) -> None:
         """A failed read is no evidence and makes no event; the poller asks again."""

@@ -13,12 +13,15 @@ from typing import Protocol
 from brokers.base import Broker, BrokerError, Fatal, PositionRow
 from brokers.reports import Reports
 from state.clock import Clock
-from state.orders import Order
-from state.symbol_state import SymbolState
+from state.orders import Order, Purpose, Status
+from state.snapshot import Snapshot
+from state.symbol_state import NEVER_MS, SymbolState
 
 PULSE_S = 0.5
-YOUNG_PULSES = 10  # quick looks at an order in question before they get rarer
-OLD_PULSES = 4  # then one look in so many pulses
+YOUNG_MS = 5_000  # an order that changed since then is looked at in every pulse: it may fill on arrival
+LIVE_GAP_MS = 1_000  # orders that rest at the venue: where no stream tells of a fill, this is how late it is heard of
+DOUBT_GAP_MS = 2_000  # an old question: looking more often answers it no sooner
+ASKED_FOR_IN_A_SWEEP = 40  # orders that the book did not show, each asked for by its id; the others wait their turn
 FAILURES_BEARABLE = 3
 
 
@@ -54,7 +57,8 @@ class Poller:
         self._stop = threading.Event()
         self._wanted = threading.Event()
         self._failures = 0
-        self._questions = 0
+        self._asked_ms = clock.monotonic_ms() - int(PULSE_S * 1000)
+        self._turn = 0
         self.alive_ms = clock.monotonic_ms()
         self.sweeps = 0
 
@@ -65,7 +69,7 @@ class Poller:
             if self.alive_ms >= next_ms or self._wanted.is_set():
                 self._wanted.clear()
                 self.sweep()
-            elif self._curious():
+            elif self.curious():
                 self.sweep(positions=False)
             behind_ms = self._clock.monotonic_ms() - next_ms
             if behind_ms >= 0:  # rounds that were missed are not made up for
@@ -84,14 +88,14 @@ class Poller:
     def sweep(self, positions: bool = True, source: str = "poll") -> bool:
         """One round. True when the venue answered everything."""
         self._listener.sweeping()
-        asked_ms = self._clock.monotonic_ms()
+        asked_ms = self._asked_ms = self._clock.monotonic_ms()
         try:
             orders = self._broker.orders()
             fills = self._broker.fills()
         except BrokerError as error:
             return self._failed(error)
         held, failure = self._look_further(positions)
-        for order in self._reports.sweep(orders, fills, held, asked_ms, source):
+        for order in self._in_turn(self._reports.sweep(orders, fills, held, asked_ms, source)):
             self._ask_for(order)
         if failure is not None:
             return self._failed(failure)
@@ -109,6 +113,15 @@ class Poller:
         except BrokerError as error:
             return held, error
         return held, None
+
+    def _in_turn(self, missing: list[Order]) -> list[Order]:
+        """As many as a sweep has time for: protection first, the others in turns."""
+        if len(missing) <= ASKED_FOR_IN_A_SWEEP:
+            return missing
+        entries = [order for order in missing if order.purpose is Purpose.ENTRY]
+        others = [order for order in missing if order.purpose is not Purpose.ENTRY]
+        self._turn += ASKED_FOR_IN_A_SWEEP
+        return [*_turned(others, self._turn), *_turned(entries, self._turn)][:ASKED_FOR_IN_A_SWEEP]
 
     def _ask_for(self, order: Order) -> None:
         """The book did not show it. Absent never means cancelled: its own id is asked for first."""
@@ -136,10 +149,25 @@ class Poller:
             for symbol, price in self._broker.quotes(symbols).items():
                 self._states[symbol].tick(price, self._clock.now_ms())
 
-    def _curious(self) -> bool:
-        """Is some order in question, and is it time to look again? Often while it is young, then every two seconds."""
-        if not any(state.snapshot.in_question for state in self._states.values()):
-            self._questions = 0
+    def curious(self) -> bool:
+        """Is it time to look again before the next round? In every pulse while an order is young; else as its state allows."""
+        now_ms = self._clock.monotonic_ms()
+        since_ms = now_ms - self._asked_ms
+        if since_ms < int(PULSE_S * 1000):
             return False
-        self._questions += 1
-        return self._questions <= YOUNG_PULSES or self._questions % OLD_PULSES == 0
+        return any(since_ms >= _gap_ms(state.snapshot, now_ms) for state in self._states.values())
+
+
+def _gap_ms(snapshot: Snapshot, now_ms: int) -> int:
+    """How often this symbol's orders are to be looked at."""
+    orders = [order for order in snapshot.live_orders() if order.status is not Status.QUARANTINED]
+    if any(now_ms - order.changed_ms < YOUNG_MS for order in orders):
+        return 0
+    if any(order.venue_id is not None for order in orders):
+        return LIVE_GAP_MS
+    return DOUBT_GAP_MS if orders else NEVER_MS
+
+
+def _turned(orders: list[Order], by: int) -> list[Order]:
+    start = by % len(orders) if orders else 0
+    return orders[start:] + orders[:start]

@@ -19,7 +19,6 @@ from state.events import (
     Event,
     FillSeen,
     ForeignSeen,
-    HaltAsked,
     OrderMissing,
     OrderSeen,
     OrphanSeen,
@@ -27,7 +26,7 @@ from state.events import (
     ProvedAbsent,
     WasQuarantined,
 )
-from state.ledger import Fill
+from state.ledger import ELSEWHERE, Fill
 from state.orders import ZERO, Order, OrderType, Purpose, Status
 from state.reports import Reported
 from state.snapshot import Snapshot
@@ -48,6 +47,8 @@ class Reports:
         self._lock = threading.Lock()  # guards the two maps
         self._ours: dict[str, tuple[str, str]] = {}  # venue order id -> symbol, client order id
         self._early: OrderedDict[str, list[OrderRow]] = OrderedDict()
+        self._over: dict[str, OrderRow] = {}  # last rows of ended orders of ours: shown all day, and no news. Poll thread only
+        self._absent: set[str] = set()  # not in the book after the whole window, at the last look. Poll thread only
         for symbol, state in states.items():
             for order in (*state.snapshot.live_orders(), *state.snapshot.ended):
                 if order.venue_id:
@@ -89,18 +90,23 @@ class Reports:
             owner = self._owner(row)
             if owner is None and row.symbol in self._states:
                 strangers.setdefault(row.symbol, []).append(row)
+        shown = {row.venue_id for row in orders}
         for symbol, state in self._states.items():
-            self._resolve(symbol, state, strangers.get(symbol, []), asked_ms)
+            if any(_nameless(order) for order in state.snapshot.live_orders()) or symbol in strangers:
+                unshown = [fill for fill in fills if fill.symbol == symbol and fill.venue_id not in shown]
+                self._resolve(symbol, state, strangers.get(symbol, []), unshown, asked_ms)
         for fill in fills:
             self.fill(fill, source)
         for row in orders:
+            if self._over.get(row.venue_id) == row:
+                continue
             owner = self._owner(row)
             if owner is not None:
                 self._see(*owner, row, asked_ms, source)
                 self._look_for_orphan(*owner, row, asked_ms)
+                self._remember_over(*owner, row)
         if positions is not None:
             self._positions(positions, fills, asked_ms)
-        shown = {row.venue_id for row in orders}
         live = (order for state in self._states.values() for order in state.snapshot.live_orders())
         return [order for order in live if order.venue_id is not None and order.venue_id not in shown]
 
@@ -127,6 +133,11 @@ class Reports:
             row, trigger_price=spelled(row.trigger_price), limit_price=spelled(row.limit_price), average=spelled(row.average)
         )
         self._apply(symbol, OrderSeen, client_id=client_id, row=row, asked_ms=asked_ms, source=source)
+
+    def _remember_over(self, symbol: str, client_id: str, row: OrderRow) -> None:
+        """A last word that has been heard and whose order has left its slot says nothing more, however often it is shown."""
+        if row.state.closed and self._states[symbol].snapshot.slot_of(client_id) is None:
+            self._over[row.venue_id] = row
 
     def _look_for_orphan(self, symbol: str, client_id: str, row: OrderRow, asked_ms: int) -> None:
         if row.state is Reported.WORKING and self._states[symbol].snapshot.slot_of(client_id) is None:
@@ -180,7 +191,7 @@ class Reports:
         with self._lock:
             unknown = [row for row in fills if row.venue_id not in self._ours and row.symbol in self._states]
         for row in sorted(unknown, key=lambda row: row.at_ms):
-            fill = self._made(row, self._states[row.symbol], f"{row.symbol}-elsewhere-X{row.venue_id}", Purpose.EXIT, "elsewhere")
+            fill = self._made(row, self._states[row.symbol], f"{row.symbol}{ELSEWHERE}X{row.venue_id}", Purpose.EXIT, "elsewhere")
             theirs.setdefault(row.symbol, []).append(fill)
         held = {row.symbol: row.qty for row in rows}
         for symbol, state in self._states.items():
@@ -192,11 +203,15 @@ class Reports:
 
     # -- unanswered submits ------------------------------------------------------------------------------------------------
 
-    def _resolve(self, symbol: str, state: SymbolState, strangers: list[OrderRow], asked_ms: int) -> None:
-        """One look-alike is ours, several are nobody's to choose, none after the whole settle window was never sent."""
+    def _resolve(
+        self, symbol: str, state: SymbolState, strangers: list[OrderRow], unshown: list[FillRow], asked_ms: int
+    ) -> None:
+        """One look-alike is ours, several are nobody's to choose, none after the whole settle window was never sent.
+
+        `unshown`: executions in this symbol whose order the book does not show. With one of those, absence is not proved.
+        """
         snapshot = state.snapshot
-        unanswered = [order for order in snapshot.live_orders() if order.status is Status.UNKNOWN and order.venue_id is None]
-        for order in unanswered:
+        for order in [order for order in snapshot.live_orders() if _nameless(order) and order.status is Status.UNKNOWN]:
             alike = [row for row in strangers if looks_like(order, row)]
             if len(alike) == 1:
                 early = self.bind(symbol, order.client_id, alike[0].venue_id)
@@ -206,21 +221,41 @@ class Reports:
                 ids = ", ".join(row.venue_id for row in alike)
                 self._apply(symbol, WasQuarantined, client_id=order.client_id, reason=f"venue orders {ids} all look like it")
             elif asked_ms - order.changed_ms >= self._settle_ms:
-                self._apply(symbol, ProvedAbsent, client_id=order.client_id)
+                self._give_up(symbol, order, unshown)
         self._remember_foreign(symbol, snapshot, strangers)
+
+    def _give_up(self, symbol: str, order: Order, unshown: list[FillRow]) -> None:
+        """The window is over and the book shows nothing of it; do the executions agree?"""
+        with self._lock:
+            nobodys = [fill for fill in unshown if fill.venue_id not in self._ours and fill.venue_id not in order.baseline]
+        since_ms = order.created_ms - CLOCK_SKEW_MS
+        maybe = {fill.venue_id for fill in nobodys if fill.side is order.side and fill.at_ms >= since_ms}
+        if maybe:
+            reason = f"no order like it, but executions of {', '.join(sorted(maybe))}, which the book does not show"
+            self._apply(symbol, WasQuarantined, client_id=order.client_id, reason=reason)
+        elif order.client_id not in self._absent:
+            self._absent.add(order.client_id)  # one empty answer proves nothing
+        else:
+            self._absent.discard(order.client_id)
+            self._apply(symbol, ProvedAbsent, client_id=order.client_id)
 
     def _remember_foreign(self, symbol: str, snapshot: Snapshot, strangers: Iterable[OrderRow]) -> None:
         """Orders of others are left alone; one that looks like what we held for never sent came late, and a person must look."""
         if any(order.venue_id is None for order in snapshot.live_orders()):
             return  # one of these may be the one whose answer we wait for
         new = [row for row in strangers if row.venue_id not in snapshot.foreign]
+        shown = [row for row in new if row.state is not Reported.REJECTED]
         for order in snapshot.ended:
-            late = [row.venue_id for row in new if order.venue_id is None and looks_like(order, row)]
+            late = [row.venue_id for row in shown if order.venue_id is None and looks_like(order, row)]
             if late:
-                reason = f"QUARANTINED: venue order {', '.join(late)} looks like {order.client_id}, held for never sent"
-                self._apply(symbol, HaltAsked, reason=reason)
+                reason = f"venue order {', '.join(late)} looks like {order.client_id}"
+                self._apply(symbol, WasQuarantined, client_id=order.client_id, reason=reason)
         if new:
             self._apply(symbol, ForeignSeen, venue_ids=tuple(row.venue_id for row in new))
+
+
+def _nameless(order: Order) -> bool:
+    return order.venue_id is None
 
 
 def looks_like(order: Order, row: OrderRow) -> bool:

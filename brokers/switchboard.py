@@ -47,6 +47,7 @@ class Switchboard:
         self.feed: Feed | None = None
         self.poller: Poller | None = None
         self.answering = True  # polls are answered, as far as we know
+        self.polls = 0  # rounds of the poller, answered or not
         self._asked_on = 0  # number of the feed's connection when the sweep under way began
 
     # -- entries ---------------------------------------------------------------------------------------------------------
@@ -114,8 +115,9 @@ class Switchboard:
 
     def fatal(self, reason: str) -> None:
         self._fault()
-        self._voice.alarm(f"the broker will not serve us: {reason}; no entries, protection goes on")
-        self.block("broker", f"the broker refuses us: {reason}")
+        if "broker" not in self._blocked:  # one alarm for as long as it lasts
+            self._voice.alarm(f"the broker will not serve us: {reason}; no entries, protection goes on")
+        self.block("broker", "the broker refuses us")
 
     def journal(self, failed: str | None) -> None:
         if failed is None:
@@ -132,6 +134,7 @@ class Switchboard:
         self._asked_on = self.feed.connection if self.feed is not None else 0
 
     def swept(self) -> None:
+        self.polls += 1
         self.answering = True
         self.unblock("poll")
         self.unblock("broker")
@@ -139,6 +142,7 @@ class Switchboard:
             self.feed.release(self._asked_on)
 
     def poll_failed(self, failures: int, reason: str) -> None:
+        self.polls += 1
         self._fault()
         self._voice.warning(f"poll failed {failures} times in a row: {reason}")
         if failures == FAILURES_BEARABLE:

@@ -153,6 +153,7 @@ class Machine:
             halted="x" if s.halted else None,
             blocks=tuple((source, "") for source, _ in s.blocks),
             fill_ms=max(_now(s.fill_ms), OLDEST),
+            disagreed_ms=max(_now(s.disagreed_ms), OLDEST) if s.disagreements else 0,
         )
 
     def _order(self, order: Any) -> Any:
@@ -189,7 +190,8 @@ class Machine:
         for name in ("crossed_ms", "unprotected_ms"):
             at = getattr(s, name)
             changes[name] = None if at is None else max(at - BEAT, OLDEST)
-        return replace(s, **changes, fill_ms=max(s.fill_ms - BEAT, OLDEST))
+        disagreed = max(s.disagreed_ms - BEAT, OLDEST) if s.disagreements else 0
+        return replace(s, **changes, fill_ms=max(s.fill_ms - BEAT, OLDEST), disagreed_ms=disagreed)
 
     def _elsewhen(self, s: Any) -> Any:
         changes: dict[str, Any] = {}
@@ -198,7 +200,7 @@ class Machine:
             if order is not None:
                 retry = order.retry_ms + ELSEWHEN if order.retry_ms else 0
                 changes[slot] = replace(order, changed_ms=order.changed_ms + ELSEWHEN, retry_ms=retry)
-        for name in ("stop_retry_ms", "exit_retry_ms", "target_retry_ms", "crossed_ms", "unprotected_ms"):
+        for name in ("stop_retry_ms", "exit_retry_ms", "target_retry_ms", "crossed_ms", "unprotected_ms", "disagreed_ms"):
             at = getattr(s, name)
             changes[name] = at + ELSEWHEN if at else at
         return replace(s, **changes, fill_ms=s.fill_ms + ELSEWHEN)

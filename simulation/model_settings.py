@@ -40,7 +40,7 @@ SMALL: tuple[Setting, ...] = (
 )
 
 MEDIUM: tuple[Setting, ...] = (
-    *_both("partial fills", TWO),
+    _setting("long, partial fills", TWO),
     _setting("long, target", Rulebook(target=True)),
     _setting("long, two entries, time-out", Rulebook(max_entries=2), timeout=1),
     _setting("long, slow report", ONE, stale=1, leave=1),
@@ -52,9 +52,9 @@ LARGE: tuple[Setting, ...] = (
     *MEDIUM,
     _setting("long, partial fills without amend", TWO._replace(can_replace=False)),
     _setting("short, partial fills, silent rows", Rulebook(short=True, qty=2), silent_rows=True),
-    *_both("trail, time-out", ONE, trail=1, further=1, loosen=1, timeout=1),
+    _setting("long, trail, time-out", ONE, trail=1, further=1, loosen=1, timeout=1),
     _setting("long, trail without amend, time-out", Rulebook(can_replace=False), trail=1, timeout=1),
-    _setting("short, late amends", SHORT, late_amends=True, trail=1, further=1, timeout=1),
+    _setting("short, late amend", SHORT, late_amends=True, trail=1, further=1, timeout=1),
     _setting("long, two entries, crash", Rulebook(max_entries=2), crash=1),
     _setting("long, two entries, two time-outs", Rulebook(max_entries=2), timeout=2),
     *_both("crash and time-out", ONE, crash=1, timeout=1),

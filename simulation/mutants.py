@@ -21,6 +21,11 @@ UNANSWERED = """    if order.status is Status.INTENT and event.act is Act.SUBMIT
         draft.change("""
 ASK_AGAIN = """        draft.change(slot, status=Status.UNKNOWN, asked_qty=None, asked_trigger=None)
         draft.query(slot)"""
+BELIEVED_LATER = """    elif s.disagreements == 0:
+        draft.set(disagreements=1, disagreed_ms=event.asked_ms)
+    elif _believed(s, event) is None:
+        return
+"""
 CUTOFF = """    if draft.s.over and draft.s.position and not draft.s.closing:
         draft.set("""
 FREED = """    if order.status is Status.INTENT and event.act is Act.SUBMIT:
@@ -77,8 +82,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a refused exit gives up",
         "machine",
-        "if draft.mono_ms >= s.exit_retry_ms:",
-        "if not s.exit_failures:",
+        "if draft.mono_ms >= s.exit_retry_ms and",
+        "if not s.exit_failures and",
         ("long, two refusals",),
     ),
     Mutant("the cutoff is forgotten", "machine", CUTOFF, CUTOFF.replace("if ", "if False and "), ("long, cutoff",)),
@@ -106,8 +111,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "one position report that contradicts us is believed",
         "record",
-        "DISAGREEMENTS_BELIEVED = 2 ",
-        "DISAGREEMENTS_BELIEVED = 1 ",
+        BELIEVED_LATER,
+        "",
         ("long, slow position reports",),
     ),
     Mutant(

@@ -84,7 +84,7 @@ def judge(truth: Truth, told: Told, lives: Sequence[Life], bounds: Bounds) -> li
         *fills_agree(truth, told),
         *exits_within_position(truth),
         *stops_never_loosen(truth),
-        *flat_at_the_end(truth, told),
+        *flat_at_the_end(truth),
         *trips_agree(truth, told),
         *protected(truth, lives, bounds),
         *recovered_in_time(lives, bounds),
@@ -164,13 +164,13 @@ def _last_word(order: TrueOrder) -> str | None:
 def fills_agree(truth: Truth, told: Told) -> list[Violation]:
     """I2: what each order filled, and the position, are the same at the venue and in the journal: none lost, none invented."""
     true = _filled((fill.label, fill.side, fill.qty, fill.price) for fill in truth.fills if fill.origin == API)
-    journaled = _filled(
+    known = _filled(
         (fill.client_id, fill.side, fill.qty, fill.price) for fills in told.fills.values() for fill in fills if not _by_hand(fill)
     )
     wrong = [
-        Violation("I2", _symbol_of(label), f"{label}: filled {true.get(label)} at the venue, {journaled.get(label)} in the journal")
-        for label in sorted(true.keys() | journaled.keys())
-        if true.get(label) != journaled.get(label)
+        Violation("I2", _symbol_of(id), f"{id} filled {_sum(true, id)} at the venue, {_sum(known, id)} in the journal")
+        for id in sorted(true.keys() | known.keys())
+        if true.get(id) != known.get(id)
     ]
     for position in truth.positions:
         snapshot = told.snapshots.get(position.symbol)
@@ -187,6 +187,11 @@ def _filled(rows: Iterable[tuple[str, Side, Decimal, Decimal]]) -> dict[str, tup
         before = sums.get(label, (ZERO, ZERO))
         sums[label] = (before[0] + qty * side.sign, before[1] + qty * price)
     return {label: (qty, value.quantize(_FINEST).normalize()) for label, (qty, value) in sums.items()}
+
+
+def _sum(sums: Mapping[str, tuple[Decimal, Decimal]], client_id: str) -> str:
+    qty, value = sums.get(client_id, (ZERO, ZERO))
+    return f"{qty} for {value:f}" if qty else "nothing"
 
 
 def _by_hand(fill: Fill) -> bool:
@@ -242,7 +247,7 @@ def _stop_levels(truth: Truth, symbol: str) -> list[tuple[int, Decimal, Side]]:
 # -- the end -------------------------------------------------------------------------------------------------------------------
 
 
-def flat_at_the_end(truth: Truth, told: Told) -> list[Violation]:
+def flat_at_the_end(truth: Truth) -> list[Violation]:
     """I8, I9: nothing held, nothing resting."""
     held = [Violation("I8", row.symbol, f"{row.ours} is still held") for row in truth.positions if row.ours]
     resting = [order for order in _ours(truth) if order.now.state is Reported.WORKING]

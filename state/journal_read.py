@@ -108,10 +108,13 @@ class History:
         live = {order.client_id: order for order in after.live_orders()}
         for order in live.values():
             self._seen(order, row, body)
-        old = {order.client_id for order in before.ended}
+        old = {order.client_id: order for order in before.ended}
         for order in after.ended:
             if order.client_id not in old:
                 self._over(order, row, body, after.why)
+            elif order.status is Status.QUARANTINED and old[order.client_id].status is not Status.QUARANTINED:
+                known = self.orders[order.client_id]  # held for never sent, and shown by the venue after all
+                self.orders[order.client_id] = replace(known, order=order, status=order.status.value, reason=after.halted or "")
         for order in before.live_orders():
             if order.client_id not in live and not self.orders[order.client_id].ended:
                 self._over(order, row, body, after.why)

@@ -13,6 +13,8 @@ import msgspec
 
 from state.orders import ZERO, Purpose, Side
 
+ELSEWHERE = "-elsewhere-"  # in the client order id that stands for an order of somebody else
+LAST = 1 << 62
 KEPT_ACCOUNTS = 32  # orders whose cumulative reports are still believed; older ones only count new trade ids
 
 
@@ -76,11 +78,34 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, reported_qty=fill.qty, reported_value=value)
 
 
+class TradeIds(msgspec.Struct, frozen=True):
+    """Every trade id heard of, as a value that shares what it was made from: one more costs the same after 20,000 as after 20.
+
+    None is ever forgotten, because the venue's whole trade book is read again at every poll. Chunks at least halve in size from
+    one to the next, so there are few of them, and equal histories give equal chunks.
+    """
+
+    chunks: tuple[frozenset[str], ...] = ()
+
+    def __contains__(self, trade_id: str) -> bool:
+        return any(trade_id in chunk for chunk in self.chunks)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.chunks))
+
+    def with_one_more(self, trade_id: str) -> TradeIds:
+        kept, newest = self.chunks, frozenset((trade_id,))
+        while kept and len(kept[-1]) <= len(newest):
+            newest |= kept[-1]
+            kept = kept[:-1]
+        return TradeIds((*kept, newest))
+
+
 class Ledger(msgspec.Struct, frozen=True):
     """All accounts of one symbol and session. A value: `add` returns a new one, or itself when the evidence is not new."""
 
     accounts: tuple[Account, ...] = ()
-    trade_ids: frozenset[str] = frozenset()
+    trade_ids: TradeIds = TradeIds()
     folded: Decimal = ZERO  # signed quantity of accounts no longer kept one by one
     cash: Decimal = ZERO  # received minus paid, after fees: with the value of the position it is the profit
 
@@ -126,7 +151,7 @@ class Ledger(msgspec.Struct, frozen=True):
         if after == before:
             return self
         accounts = tuple(after if account is before else account for account in self.accounts)
-        ids = self.trade_ids if fill.cumulative else self.trade_ids | {fill.trade_id}
+        ids = self.trade_ids if fill.cumulative else self.trade_ids.with_one_more(fill.trade_id)
         paid = (after.value - (before.value if before else ZERO)) * fill.side.sign + (ZERO if fill.cumulative else fill.fee)
         accounts = accounts if before else (*accounts, after)
         grown = msgspec.structs.replace(self, accounts=accounts, trade_ids=ids, cash=self.cash - paid)
@@ -180,7 +205,14 @@ def settled_fills(fills: list[Fill]) -> list[Fill]:
             value = report.qty * report.price - sum((fill.qty * fill.price for fill in known), ZERO)
             rest = report.qty - qty
             out.append(msgspec.structs.replace(report, qty=rest, price=value / rest, cumulative=False))
-    return sorted(out, key=lambda fill: fill.at_ms)
+    return sorted(out, key=_when)
+
+
+def _when(fill: Fill) -> tuple[int, int]:
+    """By the venue's time; within one instant (some venues only tell the second) by the order in which we decided."""
+    number = fill.client_id.rsplit("-", 1)[-1][1:]
+    ours = number.isdigit() and ELSEWHERE not in fill.client_id
+    return fill.at_ms, int(number) if ours else LAST
 
 
 class _Trip:
@@ -196,8 +228,9 @@ class _Trip:
         entry_qty, entry_value = _sums(self.entries)
         exit_qty, exit_value = _sums(self.exits)
         entry_price = entry_value / entry_qty
-        gross = (exit_value - entry_price * exit_qty) * self.side.sign
         closed = self.open == 0
+        paid = entry_value if closed else entry_price * exit_qty  # an average of thirds would cost the last digit
+        gross = (exit_value - paid) * self.side.sign
         return Trade(
             symbol=symbol,
             side=self.side,

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from msgspec.structs import replace
+
 from state.commands import Cancel
 from state.draft import Draft, StrategyFailed
 from state.events import (
@@ -271,6 +273,17 @@ def _quarantined(draft: Draft, event: WasQuarantined) -> None:
     slot = draft.s.slot_of(event.client_id)
     if slot is not None:
         _quarantine(draft, slot, event.reason)
+    else:
+        _came_after_all(draft, event.client_id, event.reason)
+
+
+def _came_after_all(draft: Draft, client_id: str, reason: str, venue_id: str | None = None) -> None:
+    """The venue shows an order that was held for never sent: whatever follows from that, a person must look first."""
+    late = [order for order in draft.s.ended if order.client_id == client_id and order.venue_id is None]
+    if late and late[0].status is not Status.QUARANTINED:
+        known = replace(late[0], status=Status.QUARANTINED, venue_id=venue_id)
+        draft.set(ended=tuple(known if order is late[0] else order for order in draft.s.ended))
+        draft.halt(f"QUARANTINED: {reason}, held for never sent")
 
 
 def _quarantine(draft: Draft, slot: str, reason: str) -> None:
@@ -340,6 +353,8 @@ def _order_seen(draft: Draft, event: OrderSeen) -> None:
         _take(draft, fill)
     slot = draft.s.slot_of(event.client_id)
     if slot is None:
+        if event.row.state is not Reported.REJECTED:
+            _came_after_all(draft, event.client_id, f"venue order {event.row.venue_id} is {event.client_id}", event.row.venue_id)
         return
     order = getattr(draft.s, slot)
     if order.venue_id is None:  # kept even when the row ends it: or its late fills are nobody's, and a look-alike takes its row

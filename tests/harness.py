@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.base import FillRow, OrderRow
+from brokers.breaker import Breaker
 from brokers.desk import Desk, Outbox
 from brokers.poller import Poller
 from brokers.reports import Reports
@@ -27,7 +28,6 @@ from tests.brokers.doubles import Guard, Listener, Notebook, Venue
 from tests.state.builders import BUY, SBIN, SYMBOL, TEN, at, make_rules
 
 PULSE_MS = 250
-QUICK_MS = 500
 POLL_MS = 5_000
 
 
@@ -43,6 +43,7 @@ class Story:
         stream: bool = True,
         venue: dict[str, Any] | None = None,
         deny: Any = None,
+        breaker: Breaker | None = None,
         start_ms: int = TEN,
         **rules: Any,
     ) -> None:
@@ -51,14 +52,20 @@ class Story:
         self.clock = VirtualClock(start_ms)
         self.guard = Guard()
         self.instruments = {symbol: Instrument(symbol, "NSE", SBIN.tick_size) for symbol in symbols}
-        self.venue = Venue(self.instruments, self.clock, self.guard, **(venue or {}))
+        self.venue = self._venue(**(venue or {}))
         self.journal = Notebook(self.guard)
         self.listener = Listener()
         self.rules: dict[str, Rules] = {
             symbol: make_rules(side, strategy, **({"instrument": self.instruments[symbol]} | rules)) for symbol in symbols
         }
-        self._deny = deny
+        self._more: dict[str, Any] = {} if deny is None else {"deny": deny}
+        if breaker is not None:
+            self._more["breaker"] = breaker
+        self.told: list[str] = []  # by the desk, to a person
         self._build({symbol: Snapshot(symbol) for symbol in symbols})
+
+    def _venue(self, **options: Any) -> Venue:
+        return Venue(self.instruments, self.clock, self.guard, **options)
 
     def _build(self, snapshots: dict[str, Snapshot]) -> None:
         self.outbox = Outbox()
@@ -68,8 +75,17 @@ class Story:
         }
         self.guard.watch(self.states.values())
         self.reports = Reports(self.states, self.clock, self.venue.capabilities.settle_window_s)
-        more = {} if self._deny is None else {"deny": self._deny}
-        self.desk = Desk(self.venue, self.journal, self.states, self.outbox, self.reports, self.clock, self.listener, **more)
+        self.desk = Desk(
+            self.venue,
+            self.journal,
+            self.states,
+            self.outbox,
+            self.reports,
+            self.clock,
+            self.listener,
+            tell=self.told.append,
+            **self._more,
+        )
         self.poller = Poller(self.venue, self.states, self.reports, self.clock, self.listener, POLL_MS / 1000)
         self._polled_ms = self.clock.monotonic_ms()
 
@@ -111,7 +127,7 @@ class Story:
         self.pulse_state()
         self.desk.drain()
         since_ms = now_ms - self._polled_ms
-        if since_ms >= POLL_MS or (since_ms >= QUICK_MS and self.in_question):
+        if since_ms >= POLL_MS or self.poller.curious():
             self.poll(positions=since_ms >= POLL_MS)
 
     def pulse_state(self) -> None:
@@ -120,7 +136,8 @@ class Story:
             state.heartbeat(self.clock.now_ms(), self.clock.monotonic_ms())
 
     def poll(self, positions: bool = True) -> None:
-        self._polled_ms = self.clock.now_ms()
+        if positions:
+            self._polled_ms = self.clock.now_ms()
         self.poller.sweep(positions=positions)
         self.desk.drain()
 

@@ -112,10 +112,10 @@ def command(folder: Path, *arguments: str, env: Mapping[str, str] | None = None,
 class Running:
     """A session in a process of its own."""
 
-    def __init__(self, folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, *arguments: str, env: Mapping[str, str] | None = None, program: Path = RUNNER) -> None:
         self.folder = folder
         self._output = (folder / "console.txt").open("ab")
-        line = [sys.executable, str(RUNNER), "run", "--config", str(folder / "config.yaml"), *arguments]
+        line = [sys.executable, str(program), "run", "--config", str(folder / "config.yaml"), *arguments]
         new_group: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {}
         self.process = subprocess.Popen(
             line, cwd=folder, env=env or environment(), stdout=self._output, stderr=subprocess.STDOUT, **new_group

@@ -342,10 +342,11 @@ def test_broken_lines_of_a_tape_are_counted_and_the_rest_is_played(tmp_path: Pat
     ("content", "words"),
     [
         (b"dear diary,\n", "is no tape: its first line must be"),
-        (gzip.compress(b"ts_utc_iso_ms,symbol,exchange,price,qty\n" * 50)[:30], "cannot be read"),
+        (gzip.compress(b"ts_utc_iso_ms,symbol,exchange,price,qty\n" * 50, mtime=0)[:30], "cannot be read"),
         (b"ts_utc_iso_ms,symbol,exchange,price,qty\nno row,at all\n", "no good row"),
         (None, "cannot be read"),
     ],
+    ids=["text", "torn archive", "no good row", "not there"],
 )
 def test_a_file_that_is_no_tape_is_code_2_and_named(tmp_path: Path, command: str, content: bytes | None, words: str) -> None:
     runs.write_config(tmp_path, only(SBIN))
@@ -443,6 +444,8 @@ def test_a_journal_of_another_mode_is_refused(tmp_path: Path) -> None:
     with flat_session(tmp_path) as running:
         runs.ctrl_c(running)
         assert running.ends() == 0
+    for path in (tmp_path / "data").glob("journal.db*"):
+        shutil.copy(path, path.with_name(path.name.replace("journal", "journal-paper")))
     with venue_of_today() as venue:
         runs.write_config(tmp_path, {"mode": "paper"}, at(venue), hours_around_now(1, 2), only(SBIN | {"setup_date": today(-1)}))
         done = runs.command(tmp_path, "run", env=runs.environment(OPENALGO_API_KEY=KEY))

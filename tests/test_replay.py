@@ -1,4 +1,4 @@
-"""Replays: the recorded days against the case file, and small tapes of our own, so that it is tested without the recordings too."""
+"""Replays: the recorded days against the case file, and small tapes of our own, so that it is tested without the recordings."""
 
 from __future__ import annotations
 

@@ -34,6 +34,8 @@ def start(
     end: str | None = None,
     broken: tuple[str, ...] = (),
     timeout: str = "2s",
+    rest: list[tuple[str, str]] = REST,
+    program: Path = runs.RUNNER,
 ) -> runs.Running:
     """A session on the tape; the cutoff is so long before the close."""
     symbols = {"params": {"stop_ticks": 20, "trail_bar": "15m"}, "symbols": [SBIN, TECHM]}
@@ -43,12 +45,12 @@ def start(
         {"strategies": [{"name": "eighty_twenty"} | symbols], "orders": {"entry_timeout": "60m"}},
         {"broker": {"timeout": timeout, "settle_window": "4s"}},
     )
-    runs.write_tape(folder / "day.csv", {"SBIN": hold, "TECHM": REST}, end or close, broken)
-    return again(folder)
+    runs.write_tape(folder / "day.csv", {"SBIN": hold, "TECHM": rest}, end or close, broken)
+    return again(folder, program)
 
 
-def again(folder: Path) -> runs.Running:
-    return runs.Running(folder, "--tape", str(folder / "day.csv"), "--speed", "60")
+def again(folder: Path, program: Path = runs.RUNNER) -> runs.Running:
+    return runs.Running(folder, "--tape", str(folder / "day.csv"), "--speed", "60", program=program)
 
 
 def in_position(running: runs.Running) -> runs.VenueBooks:
@@ -216,6 +218,49 @@ def test_a_second_instance_is_refused_and_the_first_goes_on(tmp_path: Path) -> N
     assert (late.code, late.err.strip()) == (2, "no running session answers: nothing to stop")
 
 
+MORTAL = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, {root!r})
+import live_runner
+from brokers.feed import Feed
+
+read = Feed.frame
+
+
+def frame(feed, message):
+    if Path("die").exists():
+        raise RuntimeError("told to die")
+    read(feed, message)
+
+
+Feed.frame = frame
+sys.exit(live_runner.main())
+"""
+
+
+def test_a_tick_thread_that_dies_costs_entries_and_the_polls_go_on_protecting(tmp_path: Path) -> None:
+    """OPS-05, FEE-11: a loud line, no entries, the stop's fill learnt from a poll; the code says that there was a defect."""
+    program = tmp_path / "mortal.py"
+    program.write_text(MORTAL.format(root=str(runs.ROOT)), encoding="utf-8")
+    hold = [*HOLD, ("09:26:00", "811.30"), ("09:26:05", "813.00")]
+    with start(tmp_path, close="10:15:00", hold=hold, program=program) as running:
+        in_position(running)
+        (tmp_path / "die").touch()
+        running.says("the ticks thread died: no entries; the other threads go on protecting")
+        blocked = runs.command(tmp_path, "status", "--json").json["symbols"][0]["blocked"]
+        running.says("LONG -> FLAT")
+        runs.ctrl_c(running)
+        assert running.ends() == 70
+
+    assert any("watchdog: the ticks thread is not working" in reason for reason in blocked)
+    (trade,) = runs.report(tmp_path)["trades"]
+    assert (trade["exit_price"], trade["reason"], trade["source"]) == ("811.30", "stop", "poll")
+    assert "told to die" in "\n".join(runs.log_lines(tmp_path))
+    running.says_last("stopping (protect)", "exit 70: defect")
+
+
 @posix
 def test_a_venue_that_dies_is_spoken_of_and_the_session_ends_with_7(tmp_path: Path) -> None:
     """OPS-05, EXI-04: no crash, bounded time, never code 0 or 5 on hearsay."""
@@ -228,6 +273,18 @@ def test_a_venue_that_dies_is_spoken_of_and_the_session_ends_with_7(tmp_path: Pa
     running.says_last("SBIN: position 10", "exit 7: stopped with something unprotected or unknown")
     assert runs.report(tmp_path)["exit_code"] == 7
     assert [row["reason"] for row in runs.report(tmp_path)["trades"]] == ["open"]
+
+
+@posix
+def test_stopped_while_the_venue_does_not_answer_nothing_is_called_protected(tmp_path: Path) -> None:
+    """OPS-13: what our books remember of a stop is no proof that it works: 7, not 5."""
+    with start(tmp_path, rest=[("09:15:00", "1468.00")]) as running:
+        running.says("stop working")
+        os.kill(runs.VenueBooks(tmp_path).pid(), signal.SIGKILL)
+        running.says("feed disconnected")
+        running.interrupt(signal.SIGTERM)
+        assert running.ends() == 7
+    running.says_last("stopping (protect), asked by SIGTERM", "exit 7: stopped with something unprotected or unknown")
 
 
 @posix

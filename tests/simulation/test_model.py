@@ -9,7 +9,9 @@ import pytest
 
 import state
 from simulation.model import Search, hunt, main
+from simulation.model_core import NOW, Key, Machine
 from simulation.model_load import load
+from simulation.model_rules import ENTER, Rulebook
 from simulation.model_settings import ALL, SMALL
 from simulation.model_state import Setting
 from simulation.mutants import MUTANTS, Mutant
@@ -54,11 +56,52 @@ def test_loading_a_broken_machine_leaves_the_real_one_alone() -> None:
     assert load().machine is real.machine
 
 
+def both_sides_sold_while_the_entry_is_in_question(machine: Machine) -> int:
+    """Entry 2, the second fill not heard of; stop and target, 1 each, both filled: the ledger says -1, the venue 0."""
+    story: tuple[Key, ...] = (
+        ("tick", ENTER),
+        ("accepted", "A-d-E0", "V0"),
+        ("fill", "A-d-E0", "V0.1", "E", 1, 1, 100),
+        ("accepted", "A-d-S1", "V1"),
+        ("accepted", "A-d-T2", "V2"),
+        ("row", "A-d-S1", ("V1", -1, "STOP", 1, 96, "FILLED", 1, 96), NOW + 1),
+        ("refused", "A-d-E0", "cancel"),
+        ("row", "A-d-T2", ("V2", -1, "LIMIT", 1, 0, "FILLED", 1, 108), NOW + 1),
+    )
+    number = 0
+    for key in story:
+        number = machine.decide(number, 0, key).snapshot
+    assert machine.infos[number].position == -1
+    return number
+
+
+def test_what_is_missing_may_be_the_entrys_own_fill_so_nothing_is_bought_back_yet() -> None:
+    """PRO-14, ENT-09: found by the model with target and partial fills; the exit bought into a position that was flat."""
+    machine = Machine(load(), Rulebook(qty=2, target=True))
+    number = both_sides_sold_while_the_entry_is_in_question(machine)
+
+    waiting = machine.decide(number, 0, ("beat",))
+    told = machine.decide(number, 0, ("row", "A-d-E0", ("V0", 1, "STOP_LIMIT", 2, 101, "FILLED", 2, 100), NOW + 1))
+
+    snapshot = machine.snapshots[told.snapshot]
+    assert (waiting.commands, told.commands, snapshot.position, snapshot.live_orders()) == ((), (), 0, [])
+
+
+def test_what_was_sold_twice_is_bought_back_once_the_entry_has_said_its_last_word() -> None:
+    """PRO-14: stop and target both filled and the entry did not; one compensating order."""
+    machine = Machine(load(), Rulebook(qty=2, target=True))
+    number = both_sides_sold_while_the_entry_is_in_question(machine)
+
+    told = machine.decide(number, 0, ("row", "A-d-E0", ("V0", 1, "STOP_LIMIT", 2, 101, "CANCELLED", 1, 100), NOW + 1))
+
+    assert [command[:6] for command in told.commands] == [("submit", "A-d-X3", "X", 1, "MARKET", 1)]
+
+
 def test_the_normal_form_knows_every_time_in_a_snapshot() -> None:
     times = {field for field in Snapshot.__struct_fields__ if field.endswith("_ms")}
 
     retries = {"stop_retry_ms", "exit_retry_ms", "target_retry_ms"}
-    assert times == retries | {"crossed_ms", "unprotected_ms", "fill_ms"}
+    assert times == retries | {"crossed_ms", "unprotected_ms", "fill_ms", "disagreed_ms"}
     assert {field for field in Order.__struct_fields__ if field.endswith("_ms")} == {"created_ms", "changed_ms", "retry_ms"}
 
 

@@ -1,0 +1,126 @@
+"""The practice day that the crash matrix is run on: short, and with one of everything that an order can go through.
+
+  SBIN   fills, is trailed up several times, and the trailed stop ends it
+  ITC    fills in three parts, each protected; stopped out; its next entry rests untouched until the cutoff cancels it
+  TECHM  is stopped out, enters again, and is closed by the cutoff
+
+Owns the config, the tape and the fault script of that day. It lasts 5 s of real time up to the cutoff; each decisive level is
+held for half a second, so that a loaded machine tells the same story.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from brokers.practice import PracticeVenue
+from ops.config import Config, calendar_of, load
+from simulation import practice_day
+from state.session import Session
+from strategies import STRATEGIES
+
+DAY, SETUP_DAY = "2026-11-20", "2026-11-19"
+SPEED = 60  # a real second is a minute
+LEAD_MS = 1_000  # real time from the start of the session clock to the open
+CUTOFF_S, CLOSE_S = 5.2, 20.2  # real time after the open; what a restart leaves to do after the cutoff must be done by the close
+SETTLE_MS = 2_000  # how long an unanswered order may still turn out accepted
+TICK = Decimal("0.05")
+TICKS_PER_S = 20
+ENTRIES = {"SBIN": "812.40", "ITC": "418.55", "TECHM": "1466.85"}
+QUANTITIES = {"SBIN": 10, "ITC": 10, "TECHM": 5}
+
+Turn = tuple[float, int, int]  # from so many real seconds after the open: a way from one offset to another
+
+TURNS: dict[str, list[Turn]] = {
+    "SBIN": [(0, 12, 12), (0.3, -12, -12), (0.9, 0, 0), (1.5, 2, 60), (3.3, 60, 60), (3.6, 5, 5)],
+    "ITC": [(0, 12, 12), (0.5, -12, -12), (1.1, 0, 0), (2.5, 1, 1), (2.9, -25, -25), (3.6, -5, -5)],
+    "TECHM": [(0, 12, 12), (0.4, -12, -12), (1.0, 0, 0), (1.7, -25, -25), (2.5, 0, 0), (3.0, 3, 3)],
+}
+FAULTS = [{"kind": "partial_fills", "symbol": "ITC", "purpose": "E", "qty": 4, "delay": "400ms"}]
+
+
+def write(folder: Path) -> Path:
+    """Config, tape and fault script; the path of the config."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "day.csv").write_text("\n".join(["ts_utc_iso_ms,symbol,exchange,price,qty", *_tape(), ""]), encoding="utf-8")
+    (folder / "faults.yaml").write_text(yaml.safe_dump(FAULTS), encoding="utf-8")
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(_config(), sort_keys=False), encoding="utf-8")
+    return path
+
+
+def arguments(config: Path) -> list[str]:
+    """Of live_runner.py, for each start of this day."""
+    return ["run", "--config", str(config), "--tape", str(config.parent / "day.csv"), "--speed", str(SPEED)]
+
+
+def read(config: Path) -> tuple[Config, Session]:
+    found = load(config, {}, STRATEGIES)
+    session = calendar_of(found.session).on(found.practice.day)
+    assert isinstance(session, Session)
+    return found, session
+
+
+def start_venue(config: Path) -> PracticeVenue:
+    """The day's venue, where the runner will find it; its clock begins with the runner's first start."""
+    found, session = read(config)
+    practice_day.LEAD_MS = LEAD_MS
+    tape = (config.parent / "day.csv",)
+    venue, _, _ = practice_day.practice_venue(found, session, tape, float(SPEED), found.practice.faults)
+    return venue
+
+
+def _config() -> dict[str, Any]:
+    close = _clock(CLOSE_S)
+    params = {"stop_ticks": 20, "trail_bar": "30s", "trail_buffer_ticks": 2, "trigger_window": "60m", "max_entries": 3}
+    return {
+        "mode": "practice",
+        "broker": {"exchange": "NSE", "product": "MIS", "timeout": "1s", "settle_window": f"{SETTLE_MS}ms"},
+        "session": {
+            "timezone": "Asia/Kolkata",
+            "open": "09:15:00",
+            "close": f"{close:%H:%M:%S}",
+            "entry_delay": "1s",
+            "exit_before_close": f"{int((CLOSE_S - CUTOFF_S) * SPEED)}s",
+        },
+        "polling": {"interval": "1m"},
+        "orders": {"timeout": "60s", "entry_timeout": "300m"},
+        "strategies": [{"name": "eighty_twenty", "params": params, "symbols": [_setup(symbol) for symbol in ENTRIES]}],
+        "risk": {"max_open_positions": 3, "signal_slots": 3, "max_daily_loss": 100_000},
+        "control": {"port": 0},
+        "practice": {"day": DAY, "speed": SPEED, "linger": "60s", "faults": "faults.yaml"},
+    }
+
+
+def _setup(symbol: str) -> dict[str, Any]:
+    entry = Decimal(ENTRIES[symbol])
+    trigger = entry - 10 * TICK
+    prices = {"entry_price": float(entry), "trigger_price": float(trigger)}  # as a person types them: the reader keeps their text
+    return {"symbol": symbol, "qty": QUANTITIES[symbol], "setup_date": SETUP_DAY, **prices}
+
+
+def _tape() -> list[str]:
+    rows = []
+    for symbol, turns in TURNS.items():
+        for number in range(int(CLOSE_S * TICKS_PER_S)):
+            second = number / TICKS_PER_S
+            at = _clock(second).astimezone(UTC)
+            price = Decimal(ENTRIES[symbol]) + _offset(turns, second) * TICK
+            rows.append(f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z,{symbol},NSE,{price},100")
+    return sorted(rows)
+
+
+def _offset(turns: list[Turn], second: float) -> int:
+    """Ticks from the entry at that moment: along its turn, from start to end."""
+    ends = [*(turn[0] for turn in turns[1:]), CLOSE_S]
+    begin, start, end, until = next((*turn, end) for turn, end in zip(turns, ends, strict=True) if second < end)
+    return start + round((end - start) * (second - begin) / (until - begin))
+
+
+def _clock(second: float) -> datetime:
+    """The exchange's time, so many real seconds after the open."""
+    return datetime.fromisoformat(f"{DAY}T09:15:00+05:30") + timedelta(seconds=round(second * SPEED))
