@@ -325,7 +325,8 @@ class Market(Story):
         side, engine = self.sides[symbol], self.venue.engine
         held = engine._positions.get(symbol)
         before = held.qty if held else D(0)
-        resting = [entry.order.side for entry in engine._working.get(symbol, {}).values()]
+        resting = list(engine._working.get(symbol, {}).values())
+        entering = any(entry.order.side is side for entry in resting)
         snapshot = self.states[symbol].snapshot
         done = self.closed_trips[symbol] >= self.trips_wanted
         if done and not (before or resting or snapshot.position or snapshot.live_orders()):
@@ -333,11 +334,14 @@ class Market(Story):
             return
         idle = not before and not resting
         step = D("0.05") * self.rng.randint(0, 5)
-        price = D("730.10") - step if before else D("731.15") + step if side in resting else D("731.00")
-        if idle and not done and not snapshot.live_orders():
-            price = D("730.65") if self.rng.random() < 0.7 else D("731.00")
+        price = at(side, D("731.15") + step if entering else D("731.00"))
+        if before:
+            stop = next((entry.trigger for entry in resting if entry.order.side is not side), None)
+            price = (at(side, "730.10") if stop is None else stop) - step * side.sign
+        elif idle and not done and not snapshot.live_orders() and self.rng.random() < 0.7:
+            price = at(side, "730.65")
         available = D(self.rng.randint(1, 3)) if self.rng.random() < self.dial.partial else None
-        self._print(symbol, at(side, price), available)
+        self._print(symbol, price, available)
         after = engine._positions[symbol].qty if symbol in engine._positions else D(0)
         self.closed_trips[symbol] += bool(before) and not after
         opened = bool(after) and not before
@@ -585,7 +589,7 @@ def durable_adds(pending: int, sample: int = 300) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal.db"
         with Journal.open(path, clock=SystemClock()) as journal:
-            journal.begin("20261120", "practice")
+            journal.begin("20261120", mode="practice", account="A", day="2026-11-20")
             early = _timed(journal, works[:sample])
             journal.commit_many(works[sample:pending])
             size = _bytes(journal)
