@@ -27,15 +27,15 @@ from brokers.practice_market import STORIES
 from brokers.tape import TapeError, read_tape
 from brokers.venues import Account, UnknownVenue, connect
 from live_session import SessionRun, until_answered
-from ops import ending, report
+from ops import ending, report, requests
 from ops.cli import Program, cli, read_config, read_duration, run_command_line, with_config, with_json
 from ops.config import Config, Mode, calendar_of, describe, missing_credentials
 from ops.config_types import CREDENTIALS
-from ops.ending import StopFlag, StopKind, StopRequest
 from ops.log import Log, start_log
 from ops.options import Failure, RunOptions, say
 from ops.plan import symbol_facts
 from ops.report_text import summary
+from ops.requests import StopFlag, StopKind, StopRequest
 from ops.words import clock_text
 from simulation.practice_day import forget_venue, practice_venue, venue_exchange
 from simulation.replay import ClosedDay, broken_lines, replay
@@ -69,7 +69,7 @@ def _run(options: RunOptions, stop_flag: StopFlag) -> int:
     _arm(options)
     with ExitStack() as held:
         held.enter_context(_only_instance(config))
-        ending.take_stop_request(config.data_dir)  # meant for a session that has ended since
+        requests.take_stop_request(config.data_dir)  # meant for a session that has ended since
         calendar = calendar_of(config.session)
         if config.mode is Mode.PRACTICE:
             return _practice(options, calendar, held, stop_flag)

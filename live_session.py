@@ -25,13 +25,13 @@ from brokers.paper import Paper
 from brokers.poller import Poller
 from brokers.reports import Reports
 from brokers.switchboard import Switchboard
-from ops import ending, story
+from ops import ending, requests, story
 from ops.config import Config, Mode
-from ops.ending import StopFlag, StopKind, StopRequest
 from ops.facts import LivePrice, LiveStatus, live_path, write_live
 from ops.log import Log
 from ops.options import Failure
 from ops.plan import Planned, guard_rules, make_rules, plan_day
+from ops.requests import StopFlag, StopKind, StopRequest, SyncAnswer
 from state.clock import Clock, SystemClock
 from state.events import EntriesOff, FlattenAsked, Restarted
 from state.instrument import Instrument
@@ -214,28 +214,38 @@ class SessionRun:
     def trade(self) -> None:
         """Watch until everything is done, the session has ended, or somebody asks to stop."""
         said_ms = self._clock.monotonic_ms()
-        while not self._done():
+        while not self._over():
             if (request := self._asked_to_stop(WATCH_S)) is not None:
                 self._stop(request)
                 return
             mono_ms = self._clock.monotonic_ms()
             self._crew.check(mono_ms)
             self._publish()
+            for wanted, place in requests.take_sync_requests(self.config.data_dir):
+                requests.answer_sync(place, self.sync(wanted.order_id))
             if mono_ms - said_ms >= SAY_ALIVE_MS:
                 said_ms = mono_ms
                 self._log.info(self._alive())
 
     def _asked_to_stop(self, within_s: float) -> StopRequest | None:
         """By a signal or by `stop` in another terminal, now or before this much time has passed."""
-        return _pause(self._clock, self._stop_flag, within_s) or ending.take_stop_request(self.config.data_dir)
+        return _pause(self._clock, self._stop_flag, within_s) or requests.take_stop_request(self.config.data_dir)
+
+    def _over(self) -> bool:
+        """Long past the close, whatever is left; or done after the cutoff, and the venue, asked once more, does not object."""
+        patience_ms = max(CLOSE_PATIENCE_MS, int(CLOSE_PATIENCE_REAL_MS * self._clock.speed))
+        if self._clock.now_ms() >= self.session.close_ms + patience_ms:
+            return True
+        if not self._done():
+            return False
+        self._look_once_more()
+        return self._done()
 
     def _done(self) -> bool:
-        """Flat with nothing resting after the cutoff; or long past the close, whatever is left."""
-        now_ms = self._clock.now_ms()
-        flat = all(ending.settled(state.snapshot) for state in self.states.values()) and self._outbox.idle
-        if flat and now_ms >= self.session.cutoff_ms:
-            return True
-        return now_ms >= self.session.close_ms + max(CLOSE_PATIENCE_MS, int(CLOSE_PATIENCE_REAL_MS * self._clock.speed))
+        """After the cutoff flat, nothing resting, and no position that the venue has contradicted once."""
+        snapshots = [state.snapshot for state in self.states.values()]
+        flat = all(ending.settled(snapshot) and snapshot.disagreements != 1 for snapshot in snapshots)
+        return flat and self._outbox.idle and self._clock.now_ms() >= self.session.cutoff_ms
 
     def _stop(self, request: StopRequest) -> None:
         """Default: entries go, stops stay. Whatever is asked for, it ends in bounded time."""
@@ -255,6 +265,26 @@ class SessionRun:
             if self.poller.sweeps > answered:
                 return
         board.answering = False
+
+    def sync(self, order_id: str) -> SyncAnswer:
+        """Ask the venue about everything now, and say what that changed about one order (client or venue order id)."""
+        found = [
+            (state, order.client_id)
+            for state in self.states.values()
+            for order in (*state.snapshot.live_orders(), *state.snapshot.ended)
+            if order_id in (order.client_id, order.venue_id)
+        ]
+        if not found:
+            return SyncAnswer(order_id, False, False, f"no order {order_id} in this session: `orders` lists them")
+        state, client_id = found[0]
+        before, polls = ending.describe_order(state.snapshot, client_id), self.switchboard.polls
+        self.poller.soon()
+        asked = self._within(STOP_PATIENCE_MS, lambda: self.switchboard.polls > polls and self._outbox.idle)
+        after = ending.describe_order(state.snapshot, client_id)
+        if not asked or not self.switchboard.answering:
+            return SyncAnswer(order_id, True, after != before, f"the venue does not answer; as far as is known: {after}")
+        text = f"was {before}; now {after}" if after != before else f"nothing to do: {after}"
+        return SyncAnswer(order_id, True, after != before, text)
 
     def _settle_for(self, kind: StopKind) -> None:
         now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}

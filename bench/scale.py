@@ -4,7 +4,7 @@
 
 The whole pipeline of a session (SymbolState, Outbox, Desk, Reports, Poller) trades against the matching engine in virtual time,
 with seeded faults; what was recorded is compared with a ledger that is made from the venue's own fills and shares no code with
-ours. Lags are virtual: how long after the venue's fill it was applied, and how long after it was journaled. Only the wall times
+ours. Lags are virtual: from the moment at which the venue first tells of a fill until it was applied, and until it was journaled. Only the wall times
 and the durable commits are this machine's.
 """
 
@@ -120,6 +120,11 @@ class World:
         return True
 
 
+def tells_fills(symbol: str) -> bool:
+    """Every other symbol is listed as some brokers do: what has filled is only in the trade book."""
+    return bool(int(symbol[1:]) % 4 < 2)
+
+
 class RoughVenue(Venue):
     """The matching engine behind a connection that does what its dial says."""
 
@@ -130,6 +135,7 @@ class RoughVenue(Venue):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, fee_rate=D("0.0003"), fee_currency="INR", **options)
         self.seen_from_ms: dict[str, int] = {}
+        self._held_up = False
         self._kept_orders: dict[str, OrderRow] = {}
         self.unlearnt: defaultdict[str, deque[tuple[Decimal, int, str]]] = defaultdict(deque)
         self._filled: defaultdict[str, Decimal] = defaultdict(Decimal)
@@ -140,8 +146,10 @@ class RoughVenue(Venue):
             if isinstance(row, FillRow):
                 client_id = self.engine._entries[row.venue_id].order.client_id
                 self._filled[client_id] += row.qty
-                self.unlearnt[client_id].append((self._filled[client_id], row.at_ms, row.trade_id))
                 self.seen_from_ms[row.trade_id] = row.at_ms + self.rng.randint(0, self.dial.row_lag_ms)
+                by_poll_only = not self.capabilities.client_ids and not tells_fills(row.symbol)
+                told_ms = self.seen_from_ms[row.trade_id] if by_poll_only else row.at_ms
+                self.unlearnt[client_id].append((self._filled[client_id], told_ms, row.trade_id))
 
     def orders(self) -> list[OrderRow]:
         return self._call("orders", "", self._all_orders)  # type: ignore[no-any-return]
@@ -151,16 +159,15 @@ class RoughVenue(Venue):
         for venue_id, entry in self.engine._entries.items():
             row = self._kept_orders.get(venue_id)
             if row is None:
-                row = self._as_shown(entry.row())
+                row = self._as_listed(entry.row())
                 if row.state.closed:
                     self._kept_orders[venue_id] = row
             found.append(row)
         return found
 
-    def _as_shown(self, row: OrderRow) -> OrderRow:
-        """Every other symbol is shown as some brokers do: what has filled is only in the trade book."""
-        shown = super()._as_shown(row)
-        told = shown.state is Reported.CANCELLED or int(row.symbol[1:]) % 2
+    def _as_listed(self, row: OrderRow) -> OrderRow:
+        shown = self._as_shown(row)
+        told = shown.state is Reported.CANCELLED or tells_fills(row.symbol)
         return shown if told else msgspec.structs.replace(shown, filled=None, average=None)
 
     def fills(self) -> list[FillRow]:
@@ -182,8 +189,15 @@ class RoughVenue(Venue):
             raise Unavailable("the venue is busy")
         rows = act()
         if lot < self.dial.read_fails + self.dial.read_slow:
-            self.world.pass_time(SLOW_READ_MS)  # what was asked is old when it comes
+            self._hold_up(SLOW_READ_MS)  # what was asked is old when it comes
         return rows
+
+    def _hold_up(self, ms: int) -> None:
+        """Time passes while this thread waits. One wait at a time: on this one stack a second would make the first longer."""
+        if not self._held_up:
+            self._held_up = True
+            self.world.pass_time(ms)
+            self._held_up = False
 
     def _order_call(self, verb: str, act: Callable[[], Any]) -> Any:
         dial, lot = self.dial, self.rng.random()
@@ -210,7 +224,7 @@ class RoughVenue(Venue):
 
     def _reply_slowly(self, act: Callable[[], Any]) -> Any:
         answer = act()
-        self.world.pass_time(self.rng.randint(100, 1_500))
+        self._hold_up(self.rng.randint(100, 1_500))
         return answer
 
 
@@ -255,7 +269,7 @@ class Market(Story):
         self.journaled: dict[str, int] = {}
         self.missed_updates: set[str] = set()
         self.closed_trips: Counter[str] = Counter()
-        self._polling, self._drains, self._polled_at = False, 0, TEN
+        self._polling, self._drains, self._polled_at, self._over = False, 0, TEN, False
         super().__init__(symbols=names, stream=stream, venue={"client_ids": stream}, breaker=breaker)
 
     def _venue(self, **options: Any) -> Venue:
@@ -314,7 +328,8 @@ class Market(Story):
         self.world.after(PULSE_MS, self._pulse)
         while self._open and self.clock.now_ms() - TEN < LONGEST_MS:
             self.world.step()
-        self.world.pass_time(2 * POLL_MS + SLOW_READ_MS)
+        self.world.pass_time(4 * POLL_MS)  # the trade book tells of the last fills
+        self._over = True
 
     @property
     def world(self) -> World:
@@ -385,7 +400,7 @@ class Market(Story):
                 self._drains -= 1
 
     def _pulse(self) -> None:
-        if self._open:
+        if not self._over:
             self.world.after(PULSE_MS, self._pulse)
         self.pulse_state()
         self._drain()

@@ -60,7 +60,7 @@ class Poller:
         self._asked_ms = clock.monotonic_ms() - int(PULSE_S * 1000)
         self._turn = 0
         self.alive_ms = clock.monotonic_ms()
-        self.sweeps = 0
+        self.sweeps = 0  # whole rounds that were answered
 
     def run(self) -> None:
         next_ms = self._clock.monotonic_ms() + self._interval_ms
@@ -70,7 +70,7 @@ class Poller:
                 self._wanted.clear()
                 self.sweep()
             elif self.curious():
-                self.sweep(positions=False)
+                self.sweep(positions=any(state.snapshot.disagreements == 1 for state in self._states.values()))
             behind_ms = self._clock.monotonic_ms() - next_ms
             if behind_ms >= 0:  # rounds that were missed are not made up for
                 next_ms += (behind_ms // self._interval_ms + 1) * self._interval_ms
@@ -100,7 +100,7 @@ class Poller:
         if failure is not None:
             return self._failed(failure)
         self._failures = 0
-        self.sweeps += 1
+        self.sweeps += positions
         self._listener.swept()
         return True
 
@@ -159,7 +159,9 @@ class Poller:
 
 
 def _gap_ms(snapshot: Snapshot, now_ms: int) -> int:
-    """How often this symbol's orders are to be looked at."""
+    """How often this symbol is to be looked at."""
+    if snapshot.disagreements == 1:
+        return 0  # a position contradicted once: the second answer decides whether that is believed
     orders = [order for order in snapshot.live_orders() if order.status is not Status.QUARANTINED]
     if any(now_ms - order.changed_ms < YOUNG_MS for order in orders):
         return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -199,13 +200,23 @@ class Reports:
             strangers, qty = tuple(theirs.get(symbol, ())), held.get(symbol, ZERO)
             expected = None if snapshot.foreign_qty is None else snapshot.position + snapshot.foreign_qty
             if qty != expected or snapshot.disagreements or len(strangers) > len(snapshot.foreign_trades):
-                self._apply(symbol, PositionSeen, qty=qty, asked_ms=asked_ms, strangers=strangers)
+                own = self._own_since(
+                    symbol, next((fill for fill in strangers if fill.trade_id not in snapshot.foreign_trades), None), fills
+                )
+                self._apply(symbol, PositionSeen, qty=qty, asked_ms=asked_ms, strangers=strangers, own=own)
+
+    def _own_since(self, symbol: str, first: Fill | None, fills: list[FillRow]) -> tuple[tuple[int, Decimal], ...]:
+        """Our executions after this one of somebody else, by the trade book: its times, and its order within one time."""
+        if first is None:
+            return ()
+        rows = sorted((row for row in fills if row.symbol == symbol), key=lambda row: row.at_ms)
+        after = rows[next(place for place, row in enumerate(rows) if row.trade_id == first.trade_id) :]
+        with self._lock:
+            return tuple((row.at_ms, row.qty * row.side.sign) for row in after if row.venue_id in self._ours)
 
     # -- unanswered submits ------------------------------------------------------------------------------------------------
 
-    def _resolve(
-        self, symbol: str, state: SymbolState, strangers: list[OrderRow], unshown: list[FillRow], asked_ms: int
-    ) -> None:
+    def _resolve(self, symbol: str, state: SymbolState, strangers: list[OrderRow], unshown: list[FillRow], asked_ms: int) -> None:
         """One look-alike is ours, several are nobody's to choose, none after the whole settle window was never sent.
 
         `unshown`: executions in this symbol whose order the book does not show. With one of those, absence is not proved.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,15 +17,16 @@ from typing import Any
 import click
 import msgspec
 
-from ops import ending, facts, facts_text
+from ops import ending, facts, facts_text, requests
 from ops.config import Config, ConfigErrors, calendar_of, environment, load
 from ops.config_fields import duration
-from ops.ending import StopKind, StopRequest
 from ops.options import Failure, say
+from ops.requests import StopKind, StopRequest, SyncRequest
 from state.clock import SystemClock
 from state.journal import JournalError, JournalReader
 
 CONFIG = "config.yaml"
+SYNC_PATIENCE_MS = 15_000
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -197,5 +199,27 @@ def stop(ctx: click.Context, config_path: Path, kind: str) -> None:
     live = facts.read_live(facts.live_path(config.data_dir), SystemClock().now_ms())
     if live is None:
         raise Failure(ending.CONFIGURATION, "no running session answers: nothing to stop")
-    ending.ask_to_stop(config.data_dir, StopRequest(StopKind(kind), "the command line"))
+    requests.ask_to_stop(config.data_dir, StopRequest(StopKind(kind), "the command line"))
     say(f"asked the session of {live.session} (process {live.pid}) to stop: {kind}. Its log says when it has.")
+
+
+@cli.command()
+@with_config
+@with_json
+@click.argument("order_id")
+@click.pass_context
+def sync(ctx: click.Context, config_path: Path, as_json: bool, order_id: str) -> None:
+    """Ask the venue about one order now, and say what that changed. Example: live_runner.py sync SBIN-20261120-E0"""
+    config, _ = read_config(ctx, config_path)
+    clock = SystemClock()
+    if facts.read_live(facts.live_path(config.data_dir), clock.now_ms()) is None:
+        raise Failure(ending.CONFIGURATION, "no running session answers: start one, it asks the venue about everything")
+    place = requests.ask_to_sync(config.data_dir, SyncRequest(order_id))
+    never, until_ms = threading.Event(), clock.monotonic_ms() + SYNC_PATIENCE_MS
+    while (answer := requests.take_answer(place)) is None and clock.monotonic_ms() < until_ms:
+        clock.wait(never, 0.05)
+    if answer is None:
+        raise Failure(ending.UNPROTECTED_OR_UNKNOWN, "the running session has not answered in time: see its log")
+    say(facts_text.to_json(answer) if as_json else answer.text)
+    if not answer.known:
+        raise Failure(ending.CONFIGURATION, "")

@@ -1,42 +1,14 @@
-"""When a session is over, and what the exit code says about how it ended (DESIGN, section 10). Pure, but for the stop request
-file, by which another process asks the runner to stop.
-"""
+"""When a session is over, and what the exit code says about how it ended (DESIGN, section 10). Pure."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from enum import StrEnum
-from pathlib import Path
-
-import msgspec
 
 from state.orders import Status
 from state.snapshot import Phase, Snapshot
 
 OK, CONFIGURATION, CREDENTIALS, OTHER_INSTANCE = 0, 2, 3, 4
 PROTECTED_OPEN, HALTED, UNPROTECTED_OR_UNKNOWN, DEFECT = 5, 6, 7, 70
-
-
-class StopKind(StrEnum):
-    PROTECT = "protect"  # entries are taken back, stops stay
-    FLATTEN = "flatten"  # and positions are closed first
-    KEEP = "keep"  # everything stays as it is
-
-
-class StopRequest(msgspec.Struct, frozen=True):
-    kind: StopKind
-    who: str
-
-
-class StopFlag:
-    """What a signal handler may do: set one attribute. Not an Event, whose lock the interrupted main thread may hold."""
-
-    def __init__(self) -> None:
-        self.request: StopRequest | None = None
-
-    def ask(self, request: StopRequest) -> None:
-        self.request = request
 
 
 def settled(snapshot: Snapshot) -> bool:
@@ -81,31 +53,10 @@ def describe_open(snapshots: Iterable[Snapshot]) -> list[str]:
     return lines
 
 
-# -- asking a running process to stop ----------------------------------------------------------------------------------------
-
-
-def _request_path(data_dir: Path) -> Path:
-    return data_dir / "stop.request"
-
-
-def ask_to_stop(data_dir: Path, request: StopRequest) -> None:
-    """Leave the request where the runner looks for it twice a second."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    path = _request_path(data_dir)
-    waiting = path.with_suffix(f".{os.getpid()}")
-    waiting.write_bytes(msgspec.json.encode(request))
-    os.replace(waiting, path)
-
-
-def take_stop_request(data_dir: Path) -> StopRequest | None:
-    """The request, once; None when there is none. What cannot be read is taken for the careful kind."""
-    path = _request_path(data_dir)
-    try:
-        raw = path.read_bytes()
-        path.unlink()
-    except OSError:
-        return None
-    try:
-        return msgspec.json.decode(raw, type=StopRequest)
-    except msgspec.MsgspecError:
-        return StopRequest(StopKind.PROTECT, "unreadable request")
+def describe_order(s: Snapshot, client_id: str) -> str:
+    """What is believed of one order, in a few words."""
+    filled = s.ledger.filled(client_id)
+    for order in s.live_orders():
+        if order.client_id == client_id:
+            return f"{order.status.value}, {order.describe()}, {filled} filled"
+    return f"ended, {filled} filled"

@@ -15,24 +15,20 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec.structs import replace
 
 import live_runner
 from brokers.base import Broker
 from brokers.dialect import Dialect
 from brokers.venues import Account
-from state import record
+from simulation.crash_mutants import MUTANTS
 from state.clock import Clock
-from state.commands import Submit
-from state.events import Restarted
-from state.journal import Journal, Resumed
-from state.symbol_state import Work
+from state.journal import Journal
 
 CALLS = ("submit", "replace", "cancel", "order", "orders", "fills", "positions")
 KINDS = ("commit", *CALLS)
@@ -127,67 +123,6 @@ def wrap(seams: Seams) -> None:
 
     setattr(live_runner, "connect", connected)  # noqa: B010
     setattr(Journal, "commit_many", seams.around("commit", Journal.commit_many))  # noqa: B010
-
-
-# -- runners that are broken on purpose ----------------------------------------------------------------------------------------
-
-
-def _act_before_saying() -> None:
-    """An intent is not journaled before its order is sent."""
-    commit_many = Journal.commit_many
-
-    def forgetful(journal: Journal, works: Sequence[Work]) -> None:
-        commit_many(journal, [work for work in works if not any(isinstance(command, Submit) for command in work.commands)])
-
-    setattr(Journal, "commit_many", forgetful)  # noqa: B010
-
-
-def _believe_the_journal() -> None:
-    """A restart takes every order for what it was when the process died."""
-    record._RECORDERS[Restarted] = lambda draft, event: None
-
-
-def _resume_without(**forgotten: Any) -> None:
-    """A restart has lost a part of every snapshot."""
-    begin = Journal.begin
-
-    def poorer(journal: Journal, key: str, **facts: str) -> Resumed:
-        resumed = begin(journal, key, **facts)
-        snapshots = {symbol: replace(snapshot, **forgotten) for symbol, snapshot in resumed.snapshots.items()}
-        return replace(resumed, snapshots=snapshots)
-
-    setattr(Journal, "begin", poorer)  # noqa: B010
-
-
-def _count_again() -> None:
-    """A restart counts the executions of the day once more."""
-    begin = Journal.begin
-
-    def naive(journal: Journal, key: str, **facts: str) -> Resumed:
-        resumed = begin(journal, key, **facts)
-        unheard = {
-            symbol: replace(snapshot, ledger=replace(snapshot.ledger, trade_ids=frozenset()))
-            for symbol, snapshot in resumed.snapshots.items()
-        }
-        return replace(resumed, snapshots=unheard)
-
-    setattr(Journal, "begin", naive)  # noqa: B010
-
-
-class Mutant(NamedTuple):
-    """A defect, and the seam after which it must show."""
-
-    break_it: Callable[[], None]
-    kill_at: str
-
-
-MUTANTS = {
-    "act-before-saying": Mutant(_act_before_saying, "submit:after:1"),
-    "believe-the-journal": Mutant(_believe_the_journal, "submit:before:1"),
-    "count-again": Mutant(_count_again, "replace:after:6"),
-    "level-of-the-moment": Mutant(partial(_resume_without, stop_price=None), "replace:after:6"),
-    "forget-the-stop": Mutant(partial(_resume_without, stop=None), "replace:after:6"),
-}
 
 
 def main(arguments: list[str]) -> int:

@@ -104,11 +104,15 @@ class WasQuarantined(Event, frozen=True, kw_only=True):
 
 
 class PositionSeen(Event, frozen=True, kw_only=True):
-    """The venue's net quantity, and every execution in the symbol that no order of ours explains, oldest first."""
+    """The venue's net quantity, and every execution in the symbol that no order of ours explains, oldest first.
+
+    `own`: (venue's time, signed quantity) of our executions after the first of theirs that was not counted yet.
+    """
 
     qty: Decimal
     asked_ms: int
     strangers: tuple[Fill, ...] = ()
+    own: tuple[tuple[int, Decimal], ...] = ()
 
 
 class OrderMissing(Event, frozen=True, kw_only=True):

@@ -106,16 +106,8 @@ class Ledger(msgspec.Struct, frozen=True):
 
     accounts: tuple[Account, ...] = ()
     trade_ids: TradeIds = TradeIds()
-    folded: Decimal = ZERO  # signed quantity of accounts no longer kept one by one
+    position: Decimal = ZERO  # signed net quantity: what we hold by our own executions
     cash: Decimal = ZERO  # received minus paid, after fees: with the value of the position it is the profit
-
-    @property
-    def position(self) -> Decimal:
-        """Signed net quantity: what we hold by our own executions."""
-        total = self.folded
-        for account in self.accounts:
-            total += account.filled * account.side.sign
-        return total
 
     def profit(self, price: Decimal | None) -> Decimal:
         """Realised and open profit after fees, the position valued at `price` (at nothing gained where there is none)."""
@@ -154,7 +146,8 @@ class Ledger(msgspec.Struct, frozen=True):
         ids = self.trade_ids if fill.cumulative else self.trade_ids.with_one_more(fill.trade_id)
         paid = (after.value - (before.value if before else ZERO)) * fill.side.sign + (ZERO if fill.cumulative else fill.fee)
         accounts = accounts if before else (*accounts, after)
-        grown = msgspec.structs.replace(self, accounts=accounts, trade_ids=ids, cash=self.cash - paid)
+        position = self.position + (after.filled - (before.filled if before else ZERO)) * fill.side.sign
+        grown = msgspec.structs.replace(self, accounts=accounts, trade_ids=ids, cash=self.cash - paid, position=position)
         return grown._fold() if len(grown.accounts) > KEPT_ACCOUNTS else grown
 
     def _fold(self) -> Self:
@@ -162,8 +155,7 @@ class Ledger(msgspec.Struct, frozen=True):
         for index, account in enumerate(self.accounts[: KEPT_ACCOUNTS // 2]):
             if account.covered:
                 rest = self.accounts[:index] + self.accounts[index + 1 :]
-                folded = self.folded + account.filled * account.side.sign
-                return msgspec.structs.replace(self, accounts=rest, folded=folded)
+                return msgspec.structs.replace(self, accounts=rest)
         return self
 
 

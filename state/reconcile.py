@@ -24,16 +24,30 @@ class Verdict(Enum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What a difference comes to. `ours`: their fills, or parts of them, that closed what we held. `foreign_qty`: theirs now."""
+    """What a difference comes to. `ours`: their fills, or parts of them, that closed what we held. `foreign_qty`: theirs now.
+
+    `turned`: one of theirs turned our position round; where an order of ours did that, it only has to be closed.
+    """
 
     verdict: Verdict
     text: str
     foreign_qty: Decimal
     ours: tuple[Fill, ...] = ()
+    turned: bool = False
 
 
-def compare(position: Decimal, foreign_qty: Decimal, venue_qty: Decimal, news: tuple[Fill, ...]) -> Finding:
-    """`news`: executions in this symbol that are nobody's of ours and were not counted before, oldest first."""
+def compare(
+    position: Decimal,
+    foreign_qty: Decimal,
+    venue_qty: Decimal,
+    news: tuple[Fill, ...],
+    own: tuple[tuple[int, Decimal], ...] = (),
+) -> Finding:
+    """`news`: executions in this symbol that are nobody's of ours and were not counted before, oldest first.
+
+    `own`: (time, signed quantity) of ours since the first of them. Whose a trade was depends on what we held at its time: a
+    position that somebody closed before our stop fired was ours, and what the stop then opened is ours too.
+    """
     expected = position + foreign_qty
     total = sum((fill.qty * fill.side.sign for fill in news), ZERO)
     if venue_qty == expected and not total:
@@ -42,16 +56,22 @@ def compare(position: Decimal, foreign_qty: Decimal, venue_qty: Decimal, news: t
         text = f"venue holds {venue_qty}, our fills say {position}" + (f" and theirs {foreign_qty}" if foreign_qty else "")
         return Finding(Verdict.DIVERGED, text, foreign_qty)
     ours: list[Fill] = []
+    position -= sum((qty for _, qty in own), ZERO)
+    later, turned = list(own), False
     for fill in news:
+        while later and later[0][0] < fill.at_ms:
+            position += later.pop(0)[1]
         theirs, mine = _share(fill, position, foreign_qty)
         foreign_qty += theirs * fill.side.sign
+        turned = turned or (position + mine * fill.side.sign) * position < 0
         position += mine * fill.side.sign
         if mine:
             ours.append(msgspec.structs.replace(fill, qty=mine, fee=fill.fee * mine / fill.qty))
+    position += sum((qty for _, qty in later), ZERO)
     if not ours:
         return Finding(Verdict.FOREIGN, f"others hold {foreign_qty} of it in this account", foreign_qty)
     words = ", ".join(f"{fill.side.value} {fill.qty} @ {fill.price}" for fill in ours)
-    return Finding(Verdict.MISSING, f"closed elsewhere: {words}; position now {position}", foreign_qty, tuple(ours))
+    return Finding(Verdict.MISSING, f"closed elsewhere: {words}; position now {position}", foreign_qty, tuple(ours), turned)
 
 
 def _share(fill: Fill, position: Decimal, foreign_qty: Decimal) -> tuple[Decimal, Decimal]:

@@ -404,7 +404,7 @@ def _reported(snapshot: Snapshot, event: OrderSeen) -> Fill | None:
 def _closed(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
     """The venue's last word, believed once every execution it implies is known; a vanished stop is looked at twice."""
     row, filled = event.row, draft.s.ledger.filled(order.client_id)
-    expected = row.filled if row.filled is not None else row.qty if row.state is Reported.FILLED else None
+    expected = (row.filled or row.qty) if row.state is Reported.FILLED else row.filled  # "complete" with 0 filled: all of it
     if expected is None or filled < expected:
         _ask_again(draft, slot, event)
     elif _surprising(order, row) and (order.strikes == 0 or event.asked_ms < order.changed_ms or event.source == "stream"):
@@ -504,7 +504,7 @@ def _position_seen(draft: Draft, event: PositionSeen) -> None:
     if s.foreign_qty is None:
         _meet_the_foreign(draft, event)
         return
-    finding = compare(s.position, s.foreign_qty, event.qty, _news(s, event))
+    finding = compare(s.position, s.foreign_qty, event.qty, _news(s, event), event.own)
     if finding.verdict is Verdict.MATCH:
         if s.disagreements or _news(s, event):
             draft.set(disagreements=0, foreign_trades=_counted(s, event.strangers))
@@ -528,9 +528,11 @@ def _believed(s: Snapshot, event: PositionSeen) -> Finding | None:
     """What a second disagreement in a row comes to; None for a first one, a stale one, or none at all."""
     if event.asked_ms < s.fill_ms or s.in_question or s.foreign_qty is None:
         return None
-    if s.disagreements == 0 or event.asked_ms - s.disagreed_ms < READ_AGAIN_MS:
+    if s.disagreements == 0:
         return None
-    return compare(s.position, s.foreign_qty, event.qty, _news(s, event))
+    finding = compare(s.position, s.foreign_qty, event.qty, _news(s, event), event.own)
+    explained = finding.verdict in (Verdict.MISSING, Verdict.FOREIGN)  # by trade rows, which no lagging answer makes up
+    return finding if explained or event.asked_ms - s.disagreed_ms >= READ_AGAIN_MS else None
 
 
 def _meet_the_foreign(draft: Draft, event: PositionSeen) -> None:
@@ -554,7 +556,7 @@ def _believe(draft: Draft, finding: Finding) -> None:
     s = draft.s
     if finding.ours:
         draft.alarm(f"{finding.verdict.value}: {finding.text}")
-    if finding.ours and s.side is not None and s.position * s.side.sign < 0:
+    if finding.turned and s.side is not None and s.position * s.side.sign < 0:
         side = s.side.opposite
         draft.set(side=side, trip=finding.ours[-1].client_id, stop_price=None, closing=None, reduced=False, by_hand=True)
         draft.halt(f"position was turned round elsewhere: now {s.position}")

@@ -147,7 +147,7 @@ SCRIPTS = [
             fault("manual_reverse", "SBIN"),
             fault("manual_close", "ITC", delay="1500ms"),
             fault("manual_reduce", "TECHM", delay="1500ms"),
-            fault("manual_close", "WIPRO", delay="1500ms", nth=1),
+            fault("manual_add", "WIPRO", delay="1500ms", qty=3),
         ],
     ),
     Script(

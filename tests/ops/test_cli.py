@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 
-from ops import cli, ending
+from ops import cli, ending, requests
 from ops.cli import Program, run_command_line
 from ops.facts import LiveStatus, live_path, write_live
 from ops.options import Failure
@@ -71,7 +71,7 @@ def test_stop_asks_a_running_session_only(config: Path, capsys: pytest.CaptureFi
     codes = typed("stop", "--flatten")
 
     assert (nobody, codes) == (2, 0)
-    assert ending.take_stop_request(data) == ending.StopRequest(ending.StopKind.FLATTEN, "the command line")
+    assert requests.take_stop_request(data) == requests.StopRequest(requests.StopKind.FLATTEN, "the command line")
     assert "no running session answers: nothing to stop" in capsys.readouterr().err
 
 

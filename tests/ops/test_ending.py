@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ops import ending
-from ops.ending import StopFlag, StopKind, StopRequest, describe_open, entries_gone, exit_code, settled
+from ops.ending import describe_open, entries_gone, exit_code, settled
 from state.ledger import Fill, Ledger
 from state.orders import Order, OrderType, Purpose, Side, Status
 from state.snapshot import Snapshot
@@ -99,37 +97,3 @@ def test_what_is_left_open_is_said_in_words() -> None:
         "SBIN: position 5, NO STOP is working",
         "SBIN: buy stop 5 @ 730.15 is WORKING",
     ]
-
-
-def test_a_stop_request_is_taken_once(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    asked = StopRequest(StopKind.FLATTEN, "the command line")
-
-    ending.ask_to_stop(data, asked)
-
-    assert (ending.take_stop_request(data), ending.take_stop_request(data)) == (asked, None)
-    assert list(data.iterdir()) == []
-
-
-def test_of_two_requests_the_later_counts(tmp_path: Path) -> None:
-    ending.ask_to_stop(tmp_path, StopRequest(StopKind.KEEP, "a"))
-    ending.ask_to_stop(tmp_path, StopRequest(StopKind.PROTECT, "b"))
-
-    assert ending.take_stop_request(tmp_path) == StopRequest(StopKind.PROTECT, "b")
-
-
-@pytest.mark.parametrize("text", [b"", b"{", b'{"kind":"sell everything","who":"x"}', b"\xff"])
-def test_a_request_that_cannot_be_read_stops_with_care(tmp_path: Path, text: bytes) -> None:
-    (tmp_path / "stop.request").write_bytes(text)
-
-    assert ending.take_stop_request(tmp_path) == StopRequest(StopKind.PROTECT, "unreadable request")
-    assert ending.take_stop_request(tmp_path) is None
-
-
-def test_the_flag_of_a_signal_is_one_attribute() -> None:
-    flag = StopFlag()
-    before = flag.request
-
-    flag.ask(StopRequest(StopKind.PROTECT, "SIGTERM"))
-
-    assert (before, flag.request) == (None, StopRequest(StopKind.PROTECT, "SIGTERM"))

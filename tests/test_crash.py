@@ -1,0 +1,80 @@
+"""A selection of the crash matrix (`python -m simulation.crash` is all of it): the real runner, kill -9, the real venue.
+
+Each point is a process killed at a seam, started again until the day has ended, and judged by what the venue truly did. Time
+that a crowded machine takes is borne here; the matrix itself holds the recovery to its bound.
+"""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from simulation.crash import chosen, said, tabled
+from simulation.crash_mutants import MUTANTS
+from simulation.crash_one import Gate, Outcome, Point, run_point
+from simulation.crash_run import Seam, parse
+
+pytestmark = pytest.mark.timeout(400)
+JOBS = 5
+BORNE_MS = 15_000  # of recovery, on a machine that runs the other tests meanwhile
+SELECTED = (
+    Point("commit:before:1"),
+    Point("submit:before:1"),  # an entry that was journaled and not sent
+    Point("submit:after:2", dead_s=0.4),  # sent, answered, and not journaled
+    Point("submit:before:4"),  # a stop, of a position that is bare until the settle window is over
+    Point("submit:after:5", dead_s=1.5),
+    Point("replace:after:3", dead_s=1.5),  # trailed, and stopped out while nobody was there
+    Point("commit:after:70", dead_s=0.4),
+    Point("cancel:after:1"),  # the cutoff
+    Point("submit:after:10", dead_s=0.4),  # the exit
+    Point("orders:before:1"),  # nothing recovered yet
+    Point("submit:after:4", "submit:before:1"),  # killed again while it protects
+)
+
+
+def runs(points: list[Point], folder: Path) -> list[Outcome]:
+    gate = Gate(2)
+    with ThreadPoolExecutor(JOBS) as pool:
+        return list(pool.map(lambda point: run_point(point, folder, gate, BORNE_MS), points))
+
+
+def test_killed_at_any_line_and_started_again_nothing_is_doubled_lost_or_left_bare(tmp_path: Path) -> None:
+    """CRA-01, CRA-02, CRA-05, and the state of CRA-03, CRA-09: what the last start knows is what the venue did."""
+    at_random = random.randrange(1, 300)
+    points = [*SELECTED, Point(str(at_random), dead_s=0.4)]
+
+    outcomes = runs(points, tmp_path)
+
+    told = "\n".join([*map(said, outcomes), tabled(outcomes), f"at random: seam {at_random}"])
+    assert [outcome.violations for outcome in outcomes] == [[]] * len(points), told
+    assert [len(outcome.killed_at) for outcome in outcomes] == [1] * 10 + [2, 1], told
+
+
+def test_a_runner_that_acts_before_it_says_so_is_caught(tmp_path: Path) -> None:
+    """CRA-01: the same seam, with the intent left out of the journal. `python -m simulation.crash` has more of these."""
+    name = "act-before-saying"
+
+    (outcome,) = runs([Point(MUTANTS[name].kill_at, mutant=name)], tmp_path)
+
+    assert {wrong.rule for wrong in outcome.violations} >= {"I2", "I3"}, said(outcome)
+
+
+def test_a_selection_takes_first_and_last_of_every_kind_and_one_at_random() -> None:
+    seams = [Seam(number, "submit", "before", number, "desk-0") for number in (1, 2, 3)]
+    seams += [Seam(4, "commit", "after", 1, "desk-0")]
+
+    firsts = [point.first for point in chosen(seams, 5, random.Random(1))]
+
+    assert firsts[:4] == ["commit:after:1", "submit:before:1", "submit:before:3", "submit:before:2"]
+    assert firsts[4] in ("1", "2", "3", "4")
+    assert len(firsts) == 5
+
+
+def test_a_seam_is_named_by_its_number_or_by_its_kind() -> None:
+    assert (parse("17"), parse("submit:after:2")) == (17, ("submit", "after", 2))
+    for wrong in ("submit", "submit:during:1", "quotes:after:1", "submit:after:x"):
+        with pytest.raises(ValueError):
+            parse(wrong)
