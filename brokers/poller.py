@@ -58,7 +58,7 @@ class Poller:
         self._wanted = threading.Event()
         self._failures = 0
         self._asked_ms = clock.monotonic_ms() - int(PULSE_S * 1000)
-        self._turn = 0
+        self._asked_for: dict[str, int] = {}  # orders the book does not show -> how often they were asked for
         self.alive_ms = clock.monotonic_ms()
         self.sweeps = 0  # whole rounds that were answered
 
@@ -115,13 +115,12 @@ class Poller:
         return held, None
 
     def _in_turn(self, missing: list[Order]) -> list[Order]:
-        """As many as a sweep has time for: protection first, the others in turns."""
-        if len(missing) <= ASKED_FOR_IN_A_SWEEP:
-            return missing
-        entries = [order for order in missing if order.purpose is Purpose.ENTRY]
-        others = [order for order in missing if order.purpose is not Purpose.ENTRY]
-        self._turn += ASKED_FOR_IN_A_SWEEP
-        return [*_turned(others, self._turn), *_turned(entries, self._turn)][:ASKED_FOR_IN_A_SWEEP]
+        """As many as a sweep has time for: who has waited longest, of these protection first."""
+        asked = {order.client_id: self._asked_for.get(order.client_id, 0) for order in missing}
+        missing = sorted(missing, key=lambda order: (asked[order.client_id], order.purpose is Purpose.ENTRY))
+        chosen = missing[:ASKED_FOR_IN_A_SWEEP]
+        self._asked_for = asked | {order.client_id: asked[order.client_id] + 1 for order in chosen}
+        return chosen
 
     def _ask_for(self, order: Order) -> None:
         """The book did not show it. Absent never means cancelled: its own id is asked for first."""
@@ -168,8 +167,3 @@ def _gap_ms(snapshot: Snapshot, now_ms: int) -> int:
     if any(order.venue_id is not None for order in orders):
         return LIVE_GAP_MS
     return DOUBT_GAP_MS if orders else NEVER_MS
-
-
-def _turned(orders: list[Order], by: int) -> list[Order]:
-    start = by % len(orders) if orders else 0
-    return orders[start:] + orders[:start]

@@ -19,7 +19,7 @@ from brokers.practice import attach_venue
 from brokers.practice_truth import API, Point, TrueFill, TrueOrder, Truth
 from ops.report import Report
 from state.journal_read import JournalReader, OrderRecord
-from state.ledger import Fill, settled_fills
+from state.ledger import ELSEWHERE, Fill, settled_fills
 from state.orders import ZERO, OrderType, Side
 from state.reports import Reported
 from state.snapshot import Snapshot
@@ -195,7 +195,7 @@ def _sum(sums: Mapping[str, tuple[Decimal, Decimal]], client_id: str) -> str:
 
 
 def _by_hand(fill: Fill) -> bool:
-    return "-elsewhere-" in fill.client_id
+    return ELSEWHERE in fill.client_id
 
 
 def exits_within_position(truth: Truth) -> list[Violation]:

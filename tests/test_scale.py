@@ -22,9 +22,9 @@ from tests.state.builders import BUY, SELL, D
 @pytest.mark.parametrize("dial", [Dial(reply_lost=1.0), Dial(arrives_late=1.0)], ids=["UNK-01", "UNK-07"])
 def test_every_order_whose_reply_was_lost_is_at_the_venue_once(dial: Dial) -> None:
     """UNK-01, UNK-07: found by its looks, at once or up to 29 s later. A thousand of them in `bench/scale.py`."""
-    found = lost_replies(200, 3, dial)
+    found = lost_replies(100, 3, dial)
 
-    assert found["orders_decided"] == found["orders_at_venue"] >= 200
+    assert found["orders_decided"] == found["orders_at_venue"] >= 100
     assert (found["doubled"], found["unowned"], found["symbols_not_finished"], found["halted"]) == (0, 0, 0, 0)
 
 
@@ -49,7 +49,7 @@ def test_fast_round_trips_under_faults_are_recorded_once_and_exactly(stream: boo
 
 def test_ten_fast_trades_are_ten_trades_even_while_a_read_takes_800_ms() -> None:
     """FIL-01: once 3 to 5 of 10."""
-    found = round_trips(10, 1, stream=False, dial=Dial(read_slow=0.5))
+    found = round_trips(5, 1, stream=False, dial=Dial(read_slow=0.5))
 
     assert (found["trips"], found["missing"], found["extra"]) == (10, 0, 0)
 
@@ -95,7 +95,7 @@ def test_orders_that_the_book_does_not_show_are_asked_for_in_turns_and_protectio
         asked.append([client_id for verb, client_id in story.venue.calls[before:] if verb == "order"])
 
     assert [len(ids) for ids in asked] == [ASKED_FOR_IN_A_SWEEP] * 3
-    assert all("-S1" in client_id for ids in asked for client_id in ids[:3])
+    assert asked[0][:3] == [f"S{number}-20261120-S1" for number in (97, 98, 99)]
     assert len({client_id for ids in asked for client_id in ids}) == 100
 
 

@@ -307,3 +307,21 @@ def test_a_venue_that_stands_still_costs_entries_and_nothing_else(tmp_path: Path
         assert running.ends() == 0
     (trade,) = runs.report(tmp_path)["trades"]
     assert (trade["qty"], trade["reason"]) == ("10", "flatten")
+
+
+def test_sync_says_what_asking_the_venue_changed_about_one_order(tmp_path: Path) -> None:
+    """OPS-08: one at work, one that a phone call ended, one that nobody knows."""
+    with start(tmp_path) as running:
+        venue = in_position(running)
+        same = runs.command(tmp_path, "sync", "TECHM-20261120-E0")
+        entry = next(row for row in venue.live() if row["strategy"] == "TECHM-20261120-E0")
+        venue.ask("/api/v1/cancelorder", strategy="phone", orderid=entry["orderid"])
+        running.says("ENTERING -> FLAT")
+        gone = runs.command(tmp_path, "sync", entry["orderid"], "--json")
+        unknown = runs.command(tmp_path, "sync", "SBIN-20261120-E7")
+        runs.command(tmp_path, "stop", "--flatten")
+
+        assert running.ends() == 0
+        assert (same.code, same.out.strip()) == (0, "nothing to do: WORKING, buy stop 5 @ 1466.85, 0 filled")
+        assert (gone.code, gone.json["known"], gone.json["text"]) == (0, True, "nothing to do: ended, 0 filled")
+        assert (unknown.code, "no order SBIN-20261120-E7" in unknown.out) == (2, True)
