@@ -152,8 +152,8 @@ class Poller:
         """Is it time to look again before the next round? In every pulse while an order is young; else as its state allows."""
         now_ms = self._clock.monotonic_ms()
         since_ms = now_ms - self._asked_ms
-        if since_ms < int(PULSE_S * 1000):
-            return False
+        if since_ms < int(PULSE_S * 1000) or self._failures >= FAILURES_BEARABLE:
+            return False  # a venue that answers nobody is asked once in a round
         return any(since_ms >= _gap_ms(state.snapshot, now_ms) for state in self._states.values())
 
 

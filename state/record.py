@@ -499,7 +499,7 @@ def _follow_a_tightened_stop(draft: Draft, row: OrderRow) -> None:
 def _position_seen(draft: Draft, event: PositionSeen) -> None:
     """Our fills say what is ours. A venue that says otherwise twice, with nothing of ours in question, is believed or told."""
     s = draft.s
-    if event.asked_ms < s.fill_ms or s.in_question:
+    if _too_early(s, event):
         return
     if s.foreign_qty is None:
         _meet_the_foreign(draft, event)
@@ -520,13 +520,19 @@ def _position_seen(draft: Draft, event: PositionSeen) -> None:
         _believe(draft, finding)
 
 
+def _too_early(s: Snapshot, event: PositionSeen) -> bool:
+    """Asked before the last thing that we know happened, or while something of ours is still to be told."""
+    changed_ms = max((order.changed_ms for order in s.live_orders()), default=0)
+    return event.asked_ms < max(s.fill_ms, changed_ms) or s.in_question
+
+
 def _news(s: Snapshot, event: PositionSeen) -> tuple[Fill, ...]:
     return tuple(fill for fill in event.strangers if fill.trade_id not in s.foreign_trades)
 
 
 def _believed(s: Snapshot, event: PositionSeen) -> Finding | None:
     """What a second disagreement in a row comes to; None for a first one, a stale one, or none at all."""
-    if event.asked_ms < s.fill_ms or s.in_question or s.foreign_qty is None:
+    if _too_early(s, event) or s.foreign_qty is None:
         return None
     if s.disagreements == 0:
         return None

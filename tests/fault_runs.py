@@ -72,9 +72,9 @@ LIVELY = Day(
     trail_bar="10s",
     entry_timeout="25s",
 )
-FILLED_S = 4.3  # of the steady day: when entries fill
-_STEADY = [(0, 12), (0.4, -12), (3.4, -5), (3.8, -12), (FILLED_S, 0), (4.8, 3)]
-STEADY = Day(turns=dict.fromkeys(ENTRIES, _STEADY), cutoff_s=8.5, trail_bar="30m", entry_timeout="15m")
+FILLED_S = 5.2  # of the steady day: when entries fill
+_STEADY = [(0, 12), (0.4, -12), (4.2, -5), (4.7, -12), (FILLED_S, 0), (5.7, 3)]
+STEADY = Day(turns=dict.fromkeys(ENTRIES, _STEADY), cutoff_s=9.5, trail_bar="30m", entry_timeout="15m")
 
 
 class Script(msgspec.Struct, frozen=True):

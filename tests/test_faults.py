@@ -24,7 +24,11 @@ def replies(name: str, *four: list[dict[str, Any]]) -> Script:
     return Script(name, STEADY, [row for rows in four for row in rows])
 
 
-STABBED: Turns = {**STEADY.turns, "ITC": [*STEADY.turns["ITC"], (6.2, -25)], "TECHM": [*STEADY.turns["TECHM"], (6.2, -25)]}
+STABBED: Turns = {
+    **STEADY.turns,
+    "ITC": [*STEADY.turns["ITC"], (FILLED_S + 1.9, -25)],
+    "TECHM": [*STEADY.turns["TECHM"], (FILLED_S + 1.9, -25)],
+}
 
 SCRIPTS = [
     replies(
@@ -38,13 +42,13 @@ SCRIPTS = [
         "replies-2",
         thrice("SBIN", "error_before"),
         thrice("ITC", "error_after"),
-        thrice("TECHM", "rate_limited", times=2),
+        thrice("TECHM", "close_after_reply"),
         thrice("WIPRO", "reset_before"),
     ),
     replies(
         "replies-3",
         thrice("SBIN", "reset_after"),
-        thrice("ITC", "close_after_reply"),
+        thrice("ITC", "rate_limited", times=1),
         thrice("TECHM", "garbage"),
         thrice("WIPRO", "garbage", answer="truncated"),
     ),
@@ -65,7 +69,7 @@ SCRIPTS = [
     replies(
         "replies-6",
         thrice("SBIN", "late_accept", answer="hold", delay="1500ms"),
-        [fault("late_accept", "ITC", purpose, delay="5s") for purpose in "ES"],
+        [fault("late_accept", "ITC", "E", delay="5600ms"), fault("late_accept", "ITC", "S", delay="3500ms")],
         [fault("lost_reply", "TECHM", "S", path="cancelorder"), fault("lost_reply", "TECHM", path="orderstatus")],
         [fault("error_before", "WIPRO", "S", path="cancelorder", times=2)],
     ),
@@ -129,10 +133,14 @@ SCRIPTS = [
             fault("empty_positions", from_s=FILLED_S + 2.4, answer="zero"),
         ],
     ),
-    Script("books-2", STEADY, [fault("empty_positions", "SBIN", from_s=FILLED_S + 0.3, times=0)]),
+    Script(
+        "books-2",
+        STEADY,
+        [fault("empty_positions", "SBIN", from_s=FILLED_S + 0.3, until=f"{round((FILLED_S + 3.3) * SPEED)}s", times=0)],
+    ),
     Script(
         "hands-1",
-        Day(STEADY.turns, 9.5, "30m", "15m"),
+        Day(STEADY.turns, 10.5, "30m", "15m"),
         [
             fault("manual_close", "SBIN"),
             fault("manual_reduce", "ITC"),
@@ -142,7 +150,7 @@ SCRIPTS = [
     ),
     Script(
         "hands-2",
-        Day(STABBED, 9.5, "30m", "15m"),
+        Day(STABBED, 10.5, "30m", "15m"),
         [
             fault("manual_reverse", "SBIN"),
             fault("manual_close", "ITC", delay="1500ms"),
@@ -176,9 +184,11 @@ SCRIPTS = [
         + [fault("bad_price", "TECHM", from_s=1.3, times=3, answer=word) for word in ("spike", "old", "seconds", "no_time")]
         + [fault("bad_price", "WIPRO", from_s=1.3, times=3, answer="unknown_symbol")],
     ),
-    Script("expired-for-a-while", STEADY, [fault("session_expired", from_s=5.3, times=1, lasts="2s")]),
-    Script("expired-for-good", Day(STEADY.turns, 6.5, "30m", "15m", patience_s=1.5), [fault("session_expired", from_s=5.3)]),
-    Script("mode-gone", STEADY, [fault("mode_gone", from_s=5.3)]),
+    Script("expired-for-a-while", STEADY, [fault("session_expired", from_s=FILLED_S + 1, times=1, lasts="2s")]),
+    Script(
+        "expired-for-good", Day(STEADY.turns, 7.4, "30m", "15m", patience_s=1.5), [fault("session_expired", from_s=FILLED_S + 1)]
+    ),
+    Script("mode-gone", STEADY, [fault("mode_gone", from_s=FILLED_S + 1)]),
     Script("session_expired"),
     Script("mode_gone"),
     Script("calm", LIVELY),
