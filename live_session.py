@@ -213,8 +213,8 @@ class SessionRun:
 
     def trade(self) -> None:
         """Watch until everything is done, the session has ended, or somebody asks to stop."""
-        said_ms = self._clock.monotonic_ms()
-        while not self._over():
+        began_ms, said_ms = self._clock.now_ms(), self._clock.monotonic_ms()
+        while not self._over(began_ms):
             if (request := self._asked_to_stop(WATCH_S)) is not None:
                 self._stop(request)
                 return
@@ -231,10 +231,13 @@ class SessionRun:
         """By a signal or by `stop` in another terminal, now or before this much time has passed."""
         return _pause(self._clock, self._stop_flag, within_s) or requests.take_stop_request(self.config.data_dir)
 
-    def _over(self) -> bool:
-        """Long past the close, whatever is left; or done after the cutoff, and the venue, asked once more, does not object."""
+    def _over(self, began_ms: int) -> bool:
+        """Done after the cutoff, and the venue, asked once more, does not object; or long past the close, whatever is left.
+
+        A start that comes after the close to something still open has as long for it as any other.
+        """
         patience_ms = max(CLOSE_PATIENCE_MS, int(CLOSE_PATIENCE_REAL_MS * self._clock.speed))
-        if self._clock.now_ms() >= self.session.close_ms + patience_ms:
+        if self._clock.now_ms() >= max(self.session.close_ms, began_ms) + patience_ms:
             return True
         if not self._done():
             return False

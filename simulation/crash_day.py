@@ -26,10 +26,10 @@ from strategies import STRATEGIES
 DAY, SETUP_DAY = "2026-11-20", "2026-11-19"
 SPEED = 60  # a real second is a minute
 LEAD_MS = 1_000  # real time from the start of the session clock to the open
-CUTOFF_S, CLOSE_S = 5.2, 20.2  # real time after the open; what a restart leaves to do after the cutoff must be done by the close
+CUTOFF_S, CLOSE_S = 5.2, 65.2  # real time after the open; a restart that comes late on a crowded machine still finds it open
 SETTLE_MS = 2_000  # how long an unanswered order may still turn out accepted
 TICK = Decimal("0.05")
-TICKS_PER_S = 20
+TICKS_PER_S, LATER_PER_S = 20, 2  # up to the cutoff, and after it
 ENTRIES = {"SBIN": "812.40", "ITC": "418.55", "TECHM": "1466.85"}
 QUANTITIES = {"SBIN": 10, "ITC": 10, "TECHM": 5}
 
@@ -106,12 +106,16 @@ def _setup(symbol: str) -> dict[str, Any]:
 def _tape() -> list[str]:
     rows = []
     for symbol, turns in TURNS.items():
-        for number in range(int(CLOSE_S * TICKS_PER_S)):
-            second = number / TICKS_PER_S
+        for second in _seconds():
             at = _clock(second).astimezone(UTC)
             price = Decimal(ENTRIES[symbol]) + _offset(turns, second) * TICK
             rows.append(f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z,{symbol},NSE,{price},100")
     return sorted(rows)
+
+
+def _seconds() -> list[float]:
+    busy = [number / TICKS_PER_S for number in range(int(CUTOFF_S * TICKS_PER_S))]
+    return busy + [CUTOFF_S + number / LATER_PER_S for number in range(int((CLOSE_S - CUTOFF_S) * LATER_PER_S))]
 
 
 def _offset(turns: list[Turn], second: float) -> int:

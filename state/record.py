@@ -340,11 +340,11 @@ def _take(draft: Draft, fill: Fill) -> None:
 
 
 def _speak_of_surprises(draft: Draft, fill: Fill) -> None:
-    slot = draft.s.slot_of(fill.client_id)
-    if slot is None:
-        draft.alarm(f"late fill {fill.side.value} {fill.qty} @ {fill.price} of {fill.client_id}: position {draft.s.position}")
-    elif draft.s.ledger.filled(fill.client_id) > getattr(draft.s, slot).qty:
+    order = _known(draft.s, fill.client_id)
+    if order is not None and draft.s.ledger.filled(fill.client_id) > order.qty:
         draft.alarm(f"overfill of {fill.client_id}: position {draft.s.position}")
+    elif draft.s.slot_of(fill.client_id) is None:
+        draft.alarm(f"late fill {fill.side.value} {fill.qty} @ {fill.price} of {fill.client_id}: position {draft.s.position}")
 
 
 def _order_seen(draft: Draft, event: OrderSeen) -> None:
@@ -586,6 +586,8 @@ def _missing(draft: Draft, event: OrderMissing) -> None:
 
 
 def _orphan(draft: Draft, event: OrphanSeen) -> None:
+    if draft.s.ledger.filled(event.order.client_id) >= event.order.qty:
+        return  # it has filled in full: the book that shows it at work is an old one
     if draft.s.slot_of(event.order.client_id) is None:
         ended = next((order for order in draft.s.ended if order.client_id == event.order.client_id), None)
         if ended is None or event.asked_ms > ended.changed_ms:

@@ -16,6 +16,8 @@ from simulation.crash import chosen, said, tabled
 from simulation.crash_mutants import MUTANTS
 from simulation.crash_one import Gate, Outcome, Point, run_point
 from simulation.crash_run import Seam, parse
+from tests import runs
+from tests.test_stop_and_restart import again, in_position, start
 
 pytestmark = pytest.mark.timeout(400)
 JOBS = 5
@@ -35,7 +37,7 @@ SELECTED = (
 )
 
 
-def runs(points: list[Point], folder: Path) -> list[Outcome]:
+def killed(points: list[Point], folder: Path) -> list[Outcome]:
     gate = Gate(2)
     with ThreadPoolExecutor(JOBS) as pool:
         return list(pool.map(lambda point: run_point(point, folder, gate, BORNE_MS), points))
@@ -46,7 +48,7 @@ def test_killed_at_any_line_and_started_again_nothing_is_doubled_lost_or_left_ba
     at_random = random.randrange(1, 300)
     points = [*SELECTED, Point(str(at_random), dead_s=0.4)]
 
-    outcomes = runs(points, tmp_path)
+    outcomes = killed(points, tmp_path)
 
     told = "\n".join([*map(said, outcomes), tabled(outcomes), f"at random: seam {at_random}"])
     assert [outcome.violations for outcome in outcomes] == [[]] * len(points), told
@@ -54,11 +56,23 @@ def test_killed_at_any_line_and_started_again_nothing_is_doubled_lost_or_left_ba
     assert sum(reached) >= len(points) - 1 and reached[-2] == 2, told  # a late seam may not be there when the market was missed
 
 
+def test_started_after_the_close_it_still_waits_for_the_exit_that_it_sends(tmp_path: Path) -> None:
+    """CRA-02: the crash matrix found it gone with code 7 while its exit was on the way."""
+    with start(tmp_path, close="09:20:00", cutoff="2m") as running:
+        venue = in_position(running)
+        running.kill()
+        runs.until(lambda: venue.session_ms() >= runs.session_ms("09:25:30"), "the patience of the killed start is over")
+        with again(tmp_path) as second:
+            assert second.ends() == 0
+    (trade,) = runs.report(tmp_path)["trades"]
+    assert (trade["qty"], trade["exit_order"]) == ("10", "SBIN-20261120-X2")
+
+
 def test_a_runner_that_acts_before_it_says_so_is_caught(tmp_path: Path) -> None:
     """CRA-01: the same seam, with the intent left out of the journal. `python -m simulation.crash` has more of these."""
     name = "act-before-saying"
 
-    (outcome,) = runs([Point(MUTANTS[name].kill_at, mutant=name)], tmp_path)
+    (outcome,) = killed([Point(MUTANTS[name].kill_at, mutant=name)], tmp_path)
 
     assert {wrong.rule for wrong in outcome.violations} >= {"I2", "I3"}, said(outcome)
 

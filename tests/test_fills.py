@@ -332,26 +332,44 @@ def test_the_brokers_square_off_and_our_exit_leave_nothing_open(side: Side) -> N
     assert (trade.exit_price, trade.source, trade.net) == (at(side, "731.00"), "elsewhere", D("-0.75"))
 
 
-@both_sides
-def test_when_both_the_broker_and_our_exit_filled_one_order_covers(side: Side) -> None:
-    """EXI-08: our exit is at the venue when the square-off fills; both count, and the surplus is covered once."""
+def _both_close(side: Side, broker_first: bool) -> Story:
+    """The broker's square-off and our exit are both in the book when the price comes that fills them."""
     story = Story(side)
     story.polls(1)
     story.hold()
-    story.flatten("cutoff")
-    story.venue.arrive(order_of(Purpose.EXIT, side.opposite, "5", client_id=""))
+    square_off = order_of(Purpose.EXIT, side.opposite, "5", client_id="")
+    if broker_first:
+        story.venue.arrive(square_off)
+        story.flatten("cutoff")
+    else:
+        story.flatten("cutoff")
+        story.venue.arrive(square_off)
     story.silent_tick("731.00")
-    after_both = story.net
-
-    for _ in range(12):
+    assert story.net == -5 * side.sign
+    for _ in range(6):
         story.wait(POLL_MS)
         story.silent_tick("731.00")
     story.wait(POLL_MS)
+    return story
 
-    assert after_both == -5 * side.sign
+
+@both_sides
+def test_when_both_the_broker_and_our_exit_filled_one_order_covers(side: Side) -> None:
+    """EXI-08: theirs filled first, so it closed our position and our exit turned it round."""
+    story = _both_close(side, broker_first=True)
+
     assert (story.net, story.s.position, story.book) == (0, 0, [])
-    covers = [text for text in story.sent("X") if text == f"X {side.value} 5"]
-    assert len(covers) == 1
+    assert story.sent("X") == [f"X {side.opposite.value} 5", f"X {side.opposite.value} 5", f"X {side.value} 5"]
+    assert story.trades[0].source == "elsewhere"
+
+
+@both_sides
+def test_what_others_do_after_our_exit_has_filled_is_theirs_and_told(side: Side) -> None:
+    """EXI-08, REC-07: ours is flat, so what they opened is not ours to close; entries stop and a person is told."""
+    story = _both_close(side, broker_first=False)
+
+    assert (story.net, story.s.position, story.s.foreign_qty) == (-5 * side.sign, 0, -5 * side.sign)
+    assert story.alarms[-1] == f"HALTED: FOREIGN: others hold {-5 * side.sign} of it in this account"
 
 
 # -- the cancel of a stop meets a limit ------------------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ def test_a_broker_that_refuses_us_costs_entries_until_it_serves_again(desk: Desk
     desk.board.swept()
 
     assert said == ("alarm", "the broker will not serve us: key expired; no entries, protection goes on")
-    assert blocked == {"broker": "the broker refuses us: key expired"}
+    assert blocked == {"broker": "the broker refuses us"}
     assert desk.blocks() == {}
 
 
