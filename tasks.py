@@ -1,4 +1,4 @@
-"""What a developer runs: `python tasks.py check|test|model|cases|bench|cover`. Plain Python, because Windows users have no make."""
+"""What a developer runs: `python tasks.py check|test|cover|model|cases|crash|bench`. Plain Python, because Windows users have no make."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ def cases(arguments: Sequence[str]) -> int:
     return main(list(arguments))
 
 
+def crash(arguments: Sequence[str]) -> int:
+    """SIGKILL before and after every journal commit and broker call, then a restart; --points N for a sample."""
+    from simulation.crash import main
+
+    return main(list(arguments))
+
+
 def bench(arguments: Sequence[str]) -> int:
     """Both benchmarks, as JSON."""
     return max(subprocess.call([sys.executable, str(ROOT / "bench" / name), "--json"]) for name in ("ticks.py", "latency.py"))
@@ -58,6 +65,7 @@ TASKS: dict[str, Callable[[Sequence[str]], int]] = {
     "cover": cover,
     "model": model,
     "cases": cases,
+    "crash": crash,
     "bench": bench,
 }
 

@@ -448,9 +448,10 @@ def reference(fills: list[FillRow]) -> Iterator[Trip]:
             side = book[0].side
             opening = [(row.qty, row.price) for row in book if row.side is side]
             closing = [(row.qty, row.price) for row in book if row.side is not side]
-            qty, paid, got = sum(q for q, _ in opening), sum(q * p for q, p in opening), sum(q * p for q, p in closing)
+            qty = sum((q for q, _ in opening), D(0))
+            paid, got = (sum((q * p for q, p in part), D(0)) for part in (opening, closing))
             gross = got - paid if side is BUY else paid - got
-            yield fill.symbol, side, D(qty), paid / qty, got / qty, D(gross), sum((row.fee for row in book), D(0))
+            yield fill.symbol, side, qty, paid / qty, got / qty, gross, sum((row.fee for row in book), D(0))
             book.clear()
     for symbol, book in books.items():
         if book:
@@ -473,7 +474,7 @@ def quantiles(values: list[Any]) -> dict[str, Any]:
     }
 
 
-# -- the measurements ------------------------------------------------------------------------------------------------------------
+# -- the measurements ---------------------------------------------------------------------------------------------------
 
 
 def round_trips(trips: int, seed: int, *, stream: bool, dial: Dial = ROUGH) -> dict[str, Any]:
@@ -507,7 +508,8 @@ def round_trips(trips: int, seed: int, *, stream: bool, dial: Dial = ROUGH) -> d
 
 def lives(fills: list[FillRow]) -> list[int]:
     """How long each position was open at the venue."""
-    found, net, since = [], defaultdict(Decimal), dict[str, int]()
+    found, since = list[int](), dict[str, int]()
+    net: defaultdict[str, Decimal] = defaultdict(Decimal)
     for fill in fills:
         if not net[fill.symbol]:
             since[fill.symbol] = fill.at_ms

@@ -34,7 +34,7 @@ def shows(*rows: PositionRow) -> Fault:
     return lambda act: list(rows)
 
 
-# -- positions -----------------------------------------------------------------------------------------------------------------------
+# -- positions ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rows", [(), (PositionRow(SYMBOL, D(0)),)], ids=["no row", "row of 0"])
@@ -150,7 +150,7 @@ def test_a_venue_that_answers_nothing_is_asked_once_in_each_round() -> None:
     assert (story.s.phase, story.book) == (Phase.ENTERING, ["BUY STOP_LIMIT 5 @ 731.15"])
 
 
-# -- orders --------------------------------------------------------------------------------------------------------------------------
+# -- orders -------------------------------------------------------------------------------------------------------------
 
 
 @both_sides
@@ -195,6 +195,20 @@ def test_a_stop_that_the_venue_does_not_know_any_more_is_placed_again_once(side:
     assert story.book == [stop_line(side)]
     assert story.sent("S") == [f"S {side.opposite.value} 5"] * 2
     assert any("is gone from the venue's books" in text for text in story.alarms)
+
+
+@both_sides
+def test_one_answer_that_knows_no_such_order_ends_nothing(side: Side) -> None:
+    """REC-11: two of them, some time apart, are needed."""
+    story = holding(side)
+    story.venue.script("orders", lambda act: [])
+    story.venue.script("order", lambda act: None)
+    story.clock.advance(POLL_MS)
+
+    story.poll()
+    story.wait(10_000)
+
+    assert (story.book, story.sent("S"), story.alarms) == ([stop_line(side)], [f"S {side.opposite.value} 5"], [])
 
 
 @both_sides

@@ -67,7 +67,7 @@ def test_the_trades_read_back_from_the_journal_are_the_venues(tmp_path: Path) ->
     assert sorted(map(scale.as_trip, kept), key=repr) == sorted(reference(market.venue.engine.fills()), key=repr)
 
 
-# -- many orders pending ---------------------------------------------------------------------------------------------------------
+# -- many orders pending ------------------------------------------------------------------------------------------------
 
 
 def test_a_look_at_a_thousand_pending_orders_takes_three_calls() -> None:
@@ -107,7 +107,7 @@ def test_one_more_order_costs_the_journal_the_same_early_and_late() -> None:
     assert found["growth"] < 3
 
 
-# -- what makes it cheap -----------------------------------------------------------------------------------------------------------
+# -- what makes it cheap ------------------------------------------------------------------------------------------------
 
 
 def test_trade_ids_are_all_kept_in_few_pieces() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from msgspec.structs import replace
 
 from brokers.base import FillRow, Unanswered
 from brokers.breaker import FAILURES, RECOVERY_MS, Breaker
-from state.clock import VirtualClock
+from state.clock import SystemClock, VirtualClock
 from state.events import ResumeAsked
+from state.journal import Journal
 from state.orders import Purpose, Side, Status
 from state.reports import Reported
 from state.risk import RiskBudget
@@ -32,6 +34,21 @@ def _given_up(side: Side, labelled: bool) -> tuple[Story, Any]:
     story.wait(45_000)
     assert story.s.entry is None and order is not None
     return story, order
+
+
+@both_labels
+def test_the_report_counts_what_came_late_as_quarantined(labelled: bool, tmp_path: Path) -> None:
+    """UNK-08."""
+    story, order = _given_up(BUY, labelled)
+    story.venue.arrive(order)
+    story.polls(2)
+
+    with Journal.open(tmp_path / "journal.db", clock=SystemClock()) as journal:
+        journal.begin("20261120", mode="practice", account="A", day="2026-11-20")
+        journal.commit_many(story.works)
+        summary = journal.orders_summary()
+
+    assert summary == {"sent": 1, "refused": 0, "unknown": 0, "quarantined": 1}
 
 
 @both_labels
@@ -153,8 +170,8 @@ def test_executions_on_the_other_side_of_before_or_of_our_own_do_not_hold_up_the
     story.polls(1)
     story.venue.script("submit", lost)
     story.tick("731.00", "730.65")
-    own = story.venue.fills()
     now_ms = story.clock.now_ms()
+    own = [replace(row, at_ms=now_ms) for row in story.venue.fills()]
     other = FillRow("T77", "77", SYMBOL, BUY.opposite, D(5), ENTRY, now_ms)
     before = FillRow("T78", "78", SYMBOL, BUY, D(5), ENTRY, now_ms - 60_000)
     story.venue.always("fills", lambda act: [*own, other, before])
@@ -187,7 +204,7 @@ def test_while_one_symbol_is_unknown_the_others_trail_stop_and_exit(side: Side) 
     assert story.alarms == ["entry order unanswered (read timed out): it may be at the venue, looking for it"]
 
 
-# -- the circuit breaker -----------------------------------------------------------------------------------------------------------
+# -- the circuit breaker ------------------------------------------------------------------------------------------------
 
 
 def _opened(clock: VirtualClock) -> Breaker:
@@ -267,9 +284,7 @@ def test_with_the_breaker_open_entries_wait_and_exits_stops_and_cancels_pass(sid
 
     assert story.told[:1] == ["the broker fails again and again (502): no entries until it answers; exits go on"]
     assert entry_sent == 0
-    assert story.states[NAMES[5]].snapshot.why == (
-        "entry not sent: the broker failed 5 times in a row: no entries for 30 s"
-    )
+    assert story.states[NAMES[5]].snapshot.why == ("entry not sent: the broker failed 5 times in a row: no entries for 30 s")
     assert (story.calls("cancel"), story.calls("submit") > sent) == (1, True)
 
 

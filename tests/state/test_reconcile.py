@@ -30,7 +30,9 @@ def test_what_agrees_is_a_match_also_beside_what_others_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("venue", "news"), [(7, ()), (0, ()), (7, (theirs(BUY, "1"),)), (-5, (theirs(SELL, "5"),))], ids=["more", "none", "half", "too few"]
+    ("venue", "news"),
+    [(7, ()), (0, ()), (7, (theirs(BUY, "1"),)), (-5, (theirs(SELL, "5"),))],
+    ids=["more", "none", "half", "too few"],
 )
 def test_a_difference_that_no_fill_explains_is_for_a_person(venue: int, news: tuple[Fill, ...]) -> None:
     """REC-12: never an invented fill."""
@@ -109,7 +111,7 @@ def test_ours_and_theirs_always_add_up_to_the_venue(seed: int) -> None:
             foreign = venue - position
 
 
-# -- when it is believed -------------------------------------------------------------------------------------------------------------
+# -- when it is believed ------------------------------------------------------------------------------------------------
 
 
 def seen(play: Play, qty: int, asked_ms: int, *strangers: Fill) -> list[Any]:
