@@ -1,4 +1,4 @@
-"""What a developer runs: `python tasks.py check|test|cover|model|cases|crash|bench`. Plain Python, because Windows users have no make."""
+"""What a developer runs: `python tasks.py check|test|cover|model|cases|crash|bench`. Plain Python: Windows users have no make."""
 
 from __future__ import annotations
 

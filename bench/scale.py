@@ -4,8 +4,8 @@
 
 The whole pipeline of a session (SymbolState, Outbox, Desk, Reports, Poller) trades against the matching engine in virtual time,
 with seeded faults; what was recorded is compared with a ledger that is made from the venue's own fills and shares no code with
-ours. Lags are virtual: from the moment at which the venue first tells of a fill until it was applied, and until it was journaled. Only the wall times
-and the durable commits are this machine's.
+ours. Lags are virtual: from the moment at which the venue first tells of a fill until it was applied, and until it was journaled.
+Only the wall times and the durable commits are this machine's.
 """
 
 from __future__ import annotations
@@ -439,7 +439,7 @@ class Market(Story):
 
 
 def reference(fills: list[FillRow]) -> Iterator[Trip]:
-    """Round trips, flat to flat, from the venue's own fills in the order in which they happened. Shares nothing with our ledger."""
+    """Round trips, flat to flat, from the venue's own fills as they happened. Shares nothing with our ledger."""
     books: dict[str, list[FillRow]] = defaultdict(list)
     for fill in fills:
         book = books[fill.symbol]

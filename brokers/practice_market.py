@@ -28,7 +28,7 @@ _START = 12  # ticks above the entry at the open
 
 
 class PracticeSymbol(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the market must know of one setup. No story: one is given by a checksum of the name, all different while they last.
+    """What the market must know of one setup. No story: one is given by its place in the list, all different while they last.
 
     A trigger above the entry is a short setup and gets the mirrored path.
     """
@@ -72,15 +72,14 @@ def market(symbols: Sequence[PracticeSymbol], open_ms: int, close_ms: int) -> It
 
 
 def assign_stories(symbols: Sequence[PracticeSymbol]) -> list[str]:
-    """The story of each symbol: the one it names, else one chosen by its name among those not told yet."""
+    """The story of each symbol: the one it names, else the first that is not told yet; the lively ones come first."""
     unknown = sorted({symbol.story for symbol in symbols} - STORIES.keys() - {""})
     if unknown:
         raise ValueError(f"no such story: {', '.join(unknown)}; there are {', '.join(STORIES)}")
     untold = [story for story in STORIES if story not in {symbol.story for symbol in symbols}]
     chosen = []
-    for symbol in symbols:
-        pool = untold or list(STORIES)
-        story = symbol.story or pool[crc32(symbol.symbol.encode()) % len(pool)]
+    for number, symbol in enumerate(symbols):
+        story = symbol.story or (untold[0] if untold else list(STORIES)[number % len(STORIES)])
         if story in untold:
             untold.remove(story)
         chosen.append(story)

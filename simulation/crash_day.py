@@ -26,7 +26,7 @@ from strategies import STRATEGIES
 DAY, SETUP_DAY = "2026-11-20", "2026-11-19"
 SPEED = 60  # a real second is a minute
 LEAD_MS = 1_000  # real time from the start of the session clock to the open
-CUTOFF_S, CLOSE_S = 5.2, 65.2  # real time after the open; a restart that comes late on a crowded machine still finds it open
+CUTOFF_S, CLOSE_S = 5.2, 30.2  # real time after the open; a restart that comes late on a crowded machine still finds it open
 SETTLE_MS = 2_000  # how long an unanswered order may still turn out accepted
 TICK = Decimal("0.05")
 TICKS_PER_S, LATER_PER_S = 20, 2  # up to the cutoff, and after it
