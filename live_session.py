@@ -97,7 +97,17 @@ class SessionRun:
         self._reports = Reports(self.states, clock, window_s)
         self.switchboard = Switchboard(self.states, clock, log, lambda work: log.story(work, story.lines(work)), self._reports)
         self.risk = RiskBudget(self.states, config.risk.max_open_positions, config.risk.signal_slots, config.risk.max_daily_loss)
-        desk = Desk(self._broker, journal, self.states, outbox, self._reports, clock, self.switchboard, self.risk.deny)
+        desk = Desk(
+            self._broker,
+            journal,
+            self.states,
+            outbox,
+            self._reports,
+            clock,
+            self.switchboard,
+            self.risk.deny,
+            tell=self.switchboard.alarm,
+        )
         limits = Limits(age_ms=config.feed.max_age_ms, jump=config.feed.max_jump)
         self.feed = Feed(dialect, self._sinks(), self.switchboard, clock, limits)
         heart = Heart(self.states, clock, session, self.switchboard, self.feed)
