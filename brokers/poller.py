@@ -154,16 +154,20 @@ class Poller:
         since_ms = now_ms - self._asked_ms
         if since_ms < int(PULSE_S * 1000) or self._failures >= FAILURES_BEARABLE:
             return False  # a venue that answers nobody is asked once in a round
-        return any(since_ms >= _gap_ms(state.snapshot, now_ms) for state in self._states.values())
+        settle_ms = self._reports.settle_ms
+        return any(since_ms >= _gap_ms(state.snapshot, now_ms, settle_ms) for state in self._states.values())
 
 
-def _gap_ms(snapshot: Snapshot, now_ms: int) -> int:
+def _gap_ms(snapshot: Snapshot, now_ms: int, settle_ms: int) -> int:
     """How often this symbol is to be looked at."""
     if snapshot.disagreements == 1:
         return 0  # a position contradicted once: the second answer decides whether that is believed
     orders = [order for order in snapshot.live_orders() if order.status is not Status.QUARANTINED]
     if any(now_ms - order.changed_ms < YOUNG_MS for order in orders):
         return 0
+    nameless = [order for order in orders if order.status is Status.UNKNOWN and order.venue_id is None]
+    if any(now_ms - order.changed_ms >= settle_ms for order in nameless):
+        return 0  # its window is over: what it was for may stand unprotected until that is known
     if any(order.venue_id is not None for order in orders):
         return LIVE_GAP_MS
     return DOUBT_GAP_MS if orders else NEVER_MS

@@ -44,7 +44,7 @@ class Reports:
     def __init__(self, states: Mapping[str, SymbolState], clock: Clock, settle_window_s: float) -> None:
         self._states = states
         self._clock = clock
-        self._settle_ms = int(settle_window_s * 1000)
+        self.settle_ms = int(settle_window_s * 1000)  # how long an unanswered order may still turn out accepted
         self._lock = threading.Lock()  # guards the two maps
         self._ours: dict[str, tuple[str, str]] = {}  # venue order id -> symbol, client order id
         self._early: OrderedDict[str, list[OrderRow]] = OrderedDict()
@@ -231,7 +231,7 @@ class Reports:
             elif alike:
                 ids = ", ".join(row.venue_id for row in alike)
                 self._apply(symbol, WasQuarantined, client_id=order.client_id, reason=f"venue orders {ids} all look like it")
-            elif asked_ms - order.changed_ms >= self._settle_ms:
+            elif asked_ms - order.changed_ms >= self.settle_ms:
                 self._give_up(symbol, order, unshown)
         self._remember_foreign(symbol, snapshot, strangers)
 

@@ -267,6 +267,8 @@ def _absent(draft: Draft, event: ProvedAbsent) -> None:
     slot = draft.s.slot_of(event.client_id)
     if slot is not None and getattr(draft.s, slot).status is Status.UNKNOWN:
         _fail(draft, slot, "not sent: nothing of it at the venue after the settle window")
+        if slot != "entry":
+            draft.set(**{f"{slot}_retry_ms": draft.mono_ms})  # the window was pause enough: what is held waits for no other
 
 
 def _quarantined(draft: Draft, event: WasQuarantined) -> None:

@@ -16,7 +16,10 @@ from simulation.crash import chosen, said, tabled
 from simulation.crash_mutants import MUTANTS
 from simulation.crash_one import Gate, Outcome, Point, run_point
 from simulation.crash_run import Seam, parse
+from state.snapshot import Phase
 from tests import runs
+from tests.brokers.doubles import lost, ok
+from tests.harness import Story
 from tests.test_stop_and_restart import again, in_position, start
 
 pytestmark = pytest.mark.timeout(400)
@@ -93,3 +96,18 @@ def test_a_seam_is_named_by_its_number_or_by_its_kind() -> None:
     for wrong in ("submit", "submit:during:1", "quotes:after:1", "submit:after:x"):
         with pytest.raises(ValueError):
             parse(wrong)
+
+
+def test_a_stop_that_was_never_sent_is_sent_anew_as_soon_as_that_is_proved() -> None:
+    """CRA-02: recovery takes the settle window and no more than two seconds. The second look that proves it comes at once."""
+    story = Story()
+    story.venue.script("submit", ok, lost)
+    story.tick("730.65", "731.15")
+    unsure, since_ms = story.s, story.clock.now_ms()
+
+    while story.s.unprotected_ms is not None and story.clock.now_ms() - since_ms < 60_000:
+        story.wait(50)
+    bare_ms = story.clock.now_ms() - since_ms
+
+    assert (unsure.phase, story.s.phase) == (Phase.UNKNOWN, Phase.LONG)
+    assert 30_000 <= bare_ms <= 31_000
