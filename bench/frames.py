@@ -7,6 +7,7 @@ has been answered comes the flood, encoded beforehand, ended by a close. Prices 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
@@ -105,10 +106,8 @@ def _session(connection: ServerConnection) -> None:
 
 def server() -> Server:
     def session(connection: ServerConnection) -> None:
-        try:
+        with contextlib.suppress(ConnectionClosed, OSError):  # the client has seen enough
             _session(connection)
-        except (ConnectionClosed, OSError):
-            pass  # the client has seen enough
 
     logging.getLogger("websockets").setLevel(logging.CRITICAL)
     made = serve(session, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=1)

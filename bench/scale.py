@@ -38,8 +38,8 @@ from state.clock import SystemClock, VirtualClock  # noqa: E402
 from state.journal import Journal  # noqa: E402
 from state.ledger import Fill, Trade, trades  # noqa: E402
 from state.orders import Order, OrderType, Side  # noqa: E402
-from state.record import evidence  # noqa: E402
 from state.reports import Reported  # noqa: E402
+from state.sightings import evidence  # noqa: E402
 from state.symbol_state import SymbolState, Work  # noqa: E402
 from tests.brokers.doubles import Venue  # noqa: E402
 from tests.harness import POLL_MS, PULSE_MS, Story  # noqa: E402

@@ -327,10 +327,11 @@ class Feed:
     def _down(self, reason: str) -> None:
         connection = self._present()
         self._connection = None
-        if connection.ready_ms is not None and self._path.seen() > connection.first_seen:
-            if self._clock.monotonic_ms() - connection.ready_ms >= self._limits.stable_ms:
-                self._backoff.reset()
-                self._path.say_afresh()
+        had_ticks = self._path.seen() > connection.first_seen
+        ready_ms, now_ms = connection.ready_ms, self._clock.monotonic_ms()
+        if had_ticks and ready_ms is not None and now_ms - ready_ms >= self._limits.stable_ms:
+            self._backoff.reset()
+            self._path.say_afresh()
         self._path.down(f"feed down: {reason}")
         self._listener.disconnected(reason)
 

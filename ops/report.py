@@ -20,7 +20,7 @@ from ops.story import held
 from ops.words import iso_text, money, number, printable
 from state.clock import Clock
 from state.journal_read import JournalReader, OrderRecord, Record
-from state.ledger import Trade
+from state.ledger import ELSEWHERE, Trade
 from state.orders import ZERO, Purpose
 from state.snapshot import Snapshot
 
@@ -240,7 +240,7 @@ def exit_reason(trade: Trade, records: Mapping[str, OrderRecord], path: StopPath
     if trade.exit_ms is None:
         return "open"
     if record is None:
-        return "unknown order"
+        return "closed elsewhere" if ELSEWHERE in trade.exit_order else "unknown order"
     order = record.order
     if order.purpose is Purpose.STOP:
         return "stop" if order.trigger_price == path.first.get(trade.entry_order, order.trigger_price) else "trail"

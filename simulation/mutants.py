@@ -35,12 +35,12 @@ FREED = """    if order.status is Status.INTENT and event.act is Act.SUBMIT:
         draft.change("""
 
 MUTANTS: tuple[Mutant, ...] = (
-    Mutant("a slot is freed by a time-out", "record", UNANSWERED, FREED, ("long, one time-out",)),
+    Mutant("a slot is freed by a time-out", "answers", UNANSWERED, FREED, ("long, one time-out",)),
     Mutant(
         "a second entry while the first is unknown",
-        "record",
+        "wishes",
         "if s.position or s.live_orders() or s.spent:",
-        "if s.position or any(o.status is not Status.UNKNOWN for o in s.live_orders()):",
+        "if s.position or any(o.status.name != 'UNKNOWN' for o in s.live_orders()):",
         ("long, two entries, time-out",),
     ),
     Mutant(
@@ -59,7 +59,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "the trail may loosen",
-        "record",
+        "wishes",
         "    if (level - s.stop_price) * s.side.sign <= 0:\n        return",
         "    if level == s.stop_price:\n        return",
         ("short, trail",),
@@ -67,7 +67,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("a fill heard twice counts twice", "ledger", " or fill.trade_id in self.trade_ids:", ":", ("short, crash",)),
     Mutant(
         "closed is believed before its fills are known",
-        "record",
+        "sightings",
         "if expected is None or filled < expected:",
         "if False:",
         ("long, silent rows",),
@@ -103,14 +103,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "entries used are not counted",
-        "record",
+        "wishes",
         "entries_used=s.entries_used + 1",
         "entries_used=s.entries_used",
         ("short, crash",),
     ),
     Mutant(
         "one position report that contradicts us is believed",
-        "record",
+        "sightings",
         BELIEVED_LATER,
         "",
         ("long, slow position reports",),
@@ -131,12 +131,12 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a cancel that did not take is never asked again",
-        "record",
+        "sightings",
         "draft.change(slot, status=Status.WORKING)  # the cancel did not take",
         "pass",
         ("long, yes without effect",),
     ),
-    Mutant("a refused cancel counts as gone", "record", ASK_AGAIN, "        draft.empty(slot)", ("long, two refusals",)),
+    Mutant("a refused cancel counts as gone", "answers", ASK_AGAIN, "        draft.empty(slot)", ("long, two refusals",)),
     Mutant(
         "a resting entry survives the cutoff",
         "machine",
@@ -160,7 +160,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a row that ends an unanswered order leaves no trace of its id",
-        "record",
+        "sightings",
         "    if order.venue_id is None:  #",
         "    if False:  #",
         ("long, silent rows",),

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-
 from state.commands import Alarm, Command
 from state.events import (
     Accepted,

@@ -22,7 +22,7 @@ from state.commands import Alarm, Command
 from state.events import Event, FillSeen
 from state.ledger import Fill, Ledger
 from state.orders import Order
-from state.record import evidence
+from state.sightings import evidence
 from state.snapshot import SLOT_OF, SLOTS, Snapshot
 from state.symbol_state import Work
 

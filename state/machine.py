@@ -215,7 +215,7 @@ def _close_out(draft: Draft) -> None:
 
 
 def _entry_may_explain(s: Snapshot) -> bool:
-    """More left than came in, while the entry's last word is still to come: the missing fills are its own, so it is asked first."""
+    """More left than came in while the entry's last word is still to come: the missing fills are its own; it is asked first."""
     return (
         s.entry is not None and s.entry.status is not Status.QUARANTINED and s.side is not None and s.position * s.side.sign < 0
     )

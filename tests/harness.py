@@ -19,8 +19,8 @@ from state.events import FlattenAsked, Restarted
 from state.instrument import Instrument
 from state.ledger import Fill, Trade, trades
 from state.orders import Side
-from state.record import evidence
 from state.rules import Rules
+from state.sightings import evidence
 from state.snapshot import Snapshot
 from state.strategy import Strategy
 from state.symbol_state import SymbolState, Work

@@ -18,7 +18,23 @@ MAY_IMPORT = {
     "ops": {"state", "ops"},
 }
 ALSO = {"state": {"msgspec"}, "strategies": {"msgspec"}}  # beyond the standard library; None: anything
-PURE = ("machine", "record", "draft", "ledger", "snapshot", "rules", "orders", "instrument", "events", "commands", "reports")
+PURE = (
+    "machine",
+    "record",
+    "wishes",
+    "answers",
+    "sightings",
+    "reconcile",
+    "draft",
+    "ledger",
+    "snapshot",
+    "rules",
+    "orders",
+    "instrument",
+    "events",
+    "commands",
+    "reports",
+)
 IMPURE_MODULES = {"time", "datetime", "threading", "logging", "os", "pathlib", "io", "sqlite3", "queue", "random", "asyncio"}
 IMPURE_CALLS = {"open", "print", "input", "now_ms", "monotonic_ms", "wait", "acquire", "sleep"}
 CLOCK_CALLS = {

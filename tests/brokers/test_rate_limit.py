@@ -30,7 +30,7 @@ def test_the_window_slides_also_under_uneven_asking() -> None:
     clock.advance_to(900)
     times += [_taken(limiter, clock, Lane.URGENT) for _ in range(40)]
 
-    most = max(sum(1 for time in times if start <= time <= start + 1000) for start in range(0, times[-1] + 1))
+    most = max(sum(1 for time in times if start <= time <= start + 1000) for start in range(times[-1] + 1))
 
     assert most == 20
 
