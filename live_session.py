@@ -193,6 +193,7 @@ class SessionRun:
     def recover(self, resumed: Resumed) -> bool:
         """Nothing is believed until the venue has been asked; then protect, then trade. False when stopped meanwhile."""
         self.switchboard.block("recovery", "recovering")
+        self._publish("recovering")  # from now on `stop` and `status` find us
         if resumed.was is not None:
             self._log.info(f"this session was begun before ({resumed.was}): asking the venue about everything it left")
             for state in self.states.values():
