@@ -325,14 +325,19 @@ def recovered_in_time(lives: Sequence[Life], bounds: Bounds) -> list[Violation]:
 
 
 def recovery_ms(truth: Truth, lives: Sequence[Life]) -> int:
-    """The longest that a start after a kill took until all was asked and what was found bare had its stop; 0 without one."""
+    """The longest that a start after a kill took until all was asked and what was found bare had its stop; 0 without one.
+
+    A start that was killed before that has not recovered: the next one has it to do.
+    """
+    spans = [span for symbol in truth.timeline for span in truth.bare_spans(symbol)]
     longest = 0
     for life in lives[1:]:
         if life.recovered_ms is None:
             continue
-        spans = [span for symbol in truth.timeline for span in truth.bare_spans(symbol)]
         found_bare = [end_ms for start_ms, end_ms, _ in spans if start_ms <= life.recovered_ms and life.started_ms < end_ms]
-        longest = max(longest, max([life.recovered_ms, *found_bare]) - life.started_ms)
+        done_ms = max([life.recovered_ms, *found_bare])
+        if done_ms <= life.ended_ms:
+            longest = max(longest, done_ms - life.started_ms)
     return longest
 
 

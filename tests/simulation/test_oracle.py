@@ -314,3 +314,5 @@ def test_a_recovery_lasts_until_what_was_found_bare_has_its_stop() -> None:
 
     assert oracle.recovery_ms(truth(), LIVES) == 200
     assert oracle.recovery_ms(found_bare, LIVES) == 450
+    killed_again = (*LIVES[:1], Life(2_600, 2_900, 2_800, killed=True), Life(2_950, 5_000, 3_000))
+    assert oracle.recovery_ms(found_bare, killed_again) == 100
