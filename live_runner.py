@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -30,9 +30,8 @@ from live_session import SessionRun, until_answered
 from ops import ending, report, requests
 from ops.cli import Program, cli, read_config, read_duration, run_command_line, with_config, with_json
 from ops.config import Config, Mode, calendar_of, describe, missing_credentials
-from ops.config_types import CREDENTIALS
 from ops.log import Log, start_log
-from ops.options import Failure, RunOptions, say
+from ops.options import Failure, RunOptions, say, secrets_of
 from ops.plan import symbol_facts
 from ops.report_text import summary
 from ops.requests import StopFlag, StopKind, StopRequest
@@ -45,7 +44,6 @@ from state.session import Calendar, CalendarError, Closed, Session
 from strategies import STRATEGIES
 
 REST_UNTIL_CUTOFF_MS = 7 * 86_400_000
-SECRET_NAMES = frozenset(name for names in CREDENTIALS.values() for name in names)
 SWITCH_INTERVAL_S = 0.0005  # a computing thread gives way sooner (DESIGN, section 12)
 
 
@@ -84,7 +82,7 @@ def _last_words(options: RunOptions, text: str, code: int) -> None:
     calendar, clock = calendar_of(config.session), SystemClock()
     day = config.practice.day if config.mode is Mode.PRACTICE else calendar.at(clock.now_ms()).day
     to = config.logging
-    log = start_log(to.dir, day, to.level, to.format, False, clock, calendar.zone, _secrets(options.environ))
+    log = start_log(to.dir, day, to.level, to.format, False, clock, calendar.zone, secrets_of(options.environ))
     _say_why(log, text, code)
     log.close(code)
 
@@ -95,10 +93,6 @@ def _say_why(log: Log, text: str, code: int) -> None:
             log.info(line)
         else:
             log.alarm(line)
-
-
-def _secrets(environ: Mapping[str, str]) -> list[str]:
-    return [value for name, value in environ.items() if name in SECRET_NAMES]
 
 
 def _arm(options: RunOptions) -> None:
@@ -224,7 +218,7 @@ def _session_of(start: Start) -> int:
         True,
         start.clock,
         start.calendar.zone,
-        _secrets(account.keys),
+        secrets_of(account.keys),
         [row.symbol for strategy in config.strategies for row in strategy.symbols],
     )
     start.held.callback(log.close)
@@ -300,7 +294,7 @@ def _connected(start: Start, journal: Journal, resumed: Resumed, left_open: bool
 def _ended(start: Start, session_run: SessionRun, journal: Journal, log: Log) -> int:
     code = session_run.end()
     try:
-        path = _report(session_run, journal, start.calendar, code)
+        path = _report(session_run, journal, start.calendar, code, log.redact)
         written = report.read(path)
     except (OSError, JournalError) as error:
         log.alarm(f"no report could be written: {error}")
@@ -322,7 +316,7 @@ def _begin(journal: Journal, key: str, **facts: str) -> Resumed:
         raise Failure(ending.CONFIGURATION, str(error)) from None
 
 
-def _report(session_run: SessionRun, journal: Journal, calendar: Calendar, code: int) -> Path:
+def _report(session_run: SessionRun, journal: Journal, calendar: Calendar, code: int, redact: Callable[[str], str]) -> Path:
     config, feed = session_run.config, session_run.feed
     with journal.reader() as reader:
         built = report.build(
@@ -335,7 +329,7 @@ def _report(session_run: SessionRun, journal: Journal, calendar: Calendar, code:
             ticks=feed.counts().get("ticks", 0),
             faults=session_run.faults(),
         )
-    return report.write(config.data_dir, built, SystemClock())
+    return report.write(config.data_dir, built, SystemClock(), redact)
 
 
 def _journal(config: Config, clock: Clock) -> Journal:

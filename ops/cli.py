@@ -20,7 +20,8 @@ import msgspec
 from ops import ending, facts, facts_text, requests
 from ops.config import Config, ConfigErrors, calendar_of, environment, load
 from ops.config_fields import duration
-from ops.options import Failure, say
+from ops.log import redactor
+from ops.options import Failure, say, secrets_of
 from ops.requests import StopKind, StopRequest, SyncRequest
 from state.clock import SystemClock
 from state.journal import JournalError, JournalReader
@@ -108,7 +109,7 @@ def run_command_line(program: Program, arguments: Sequence[str] | None = None) -
 # -- facts -------------------------------------------------------------------------------------------------------------------
 
 
-class Desk(msgspec.Struct, frozen=True):
+class Source(msgspec.Struct, frozen=True):
     """What every facts command looks at."""
 
     config: Config
@@ -121,19 +122,19 @@ class Desk(msgspec.Struct, frozen=True):
         return calendar_of(self.config.session).zone
 
 
-def _facts(ctx: click.Context, path: Path, as_json: bool, ask: Callable[[Desk], Any], words: Callable[[Any], str]) -> None:
+def _facts(ctx: click.Context, path: Path, as_json: bool, ask: Callable[[Source], Any], words: Callable[[Any], str]) -> None:
     """Ask the journal, which another process may be writing at this moment, and show the answer."""
-    config, _ = read_config(ctx, path)
+    config, environ = read_config(ctx, path)
     clock = SystemClock()
     live = facts.read_live(facts.live_path(config.data_dir), clock.now_ms())
     try:
         with ExitStack() as held:
             known = config.journal.path.exists()
             reader = held.enter_context(JournalReader.open(config.journal.path)) if known else None
-            found = ask(Desk(config, reader, live, live.now_ms if live else clock.now_ms()))
+            found = ask(Source(config, reader, live, live.now_ms if live else clock.now_ms()))
     except JournalError as error:
         raise Failure(ending.CONFIGURATION, str(error)) from None
-    say(facts_text.to_json(found) if as_json else words(found))
+    say(redactor(secrets_of(environ))(facts_text.to_json(found) if as_json else words(found)))
 
 
 @cli.command()
@@ -179,10 +180,11 @@ def trades(ctx: click.Context, config_path: Path, as_json: bool) -> None:
 @click.pass_context
 def report(ctx: click.Context, config_path: Path, as_json: bool, day: datetime | None) -> None:
     """The end-of-day report. Example: live_runner.py report --date 2026-11-20"""
-    config, _ = read_config(ctx, config_path)
+    config, environ = read_config(ctx, config_path)
     date_wanted = None if day is None else day.date()
     found = facts.report(config.data_dir, date_wanted)
-    say(facts_text.to_json(found) if as_json else facts_text.report_text(found, config.data_dir, date_wanted))
+    text = facts_text.to_json(found) if as_json else facts_text.report_text(found, config.data_dir, date_wanted)
+    say(redactor(secrets_of(environ))(text))
     if found is None:
         raise Failure(ending.CONFIGURATION, "")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ops.config import Config
+from ops.config_types import CREDENTIALS
 
 
 class Failure(Exception):
@@ -29,6 +30,11 @@ class RunOptions(msgspec.Struct, frozen=True):
     tape: tuple[Path, ...] = ()
     speed: float | None = None
     faults: str = ""
+
+
+def secrets_of(environ: Mapping[str, str]) -> list[str]:
+    """The values that no output may show."""
+    return [environ[name] for names in CREDENTIALS.values() for name in names if name in environ]
 
 
 def say(text: str, error: bool = False) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import pytest
 
 from ops import cli, ending, requests
@@ -13,6 +14,11 @@ from ops.cli import Program, run_command_line
 from ops.facts import LiveStatus, live_path, write_live
 from ops.options import Failure
 from state.clock import SystemClock
+from state.commands import Alarm
+from state.events import HaltAsked
+from state.journal import Journal
+from state.snapshot import Snapshot
+from state.symbol_state import Work
 from strategies import STRATEGIES
 from tests import runs
 
@@ -133,3 +139,22 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert typed("--help") == 0
     told = capsys.readouterr().out
     assert all(f"  {name} " in told for name in ("status", "orders", "positions", "trades", "report", "stop"))
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_no_facts_show_a_key_that_a_venue_has_sent_back(
+    config: Path, more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OPS-09: a refusal that quotes the key lies in the journal; nobody is shown it."""
+    monkeypatch.setenv("OPENALGO_API_KEY", "planted-key-4711")
+    clock, before = SystemClock(), Snapshot("SBIN")
+    after = msgspec.structs.replace(before, version=1, halted="refused for planted-key-4711")
+    event = HaltAsked(reason="refused for planted-key-4711", mono_ms=1, now_ms=clock.now_ms())
+    with Journal.open(config.parent / "data" / "journal.db", clock=clock) as journal:
+        journal.begin("practice:a:2026-11-20", mode="practice", account="a", day="2026-11-20")
+        journal.commit(Work("main", event, before, after, (Alarm("HALTED: refused for planted-key-4711"),)))
+
+    assert typed("status", *more) == 0
+    shown = capsys.readouterr().out
+    assert "refused for ***" in shown
+    assert "planted-key-4711" not in shown
