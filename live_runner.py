@@ -31,6 +31,7 @@ from ops import ending, report, requests
 from ops.cli import Program, cli, read_config, read_duration, run_command_line, with_config, with_json
 from ops.config import Config, Mode, calendar_of, describe, missing_credentials
 from ops.log import Log, start_log
+from ops.operator import AtTheFiles
 from ops.options import Failure, RunOptions, say, secrets_of
 from ops.plan import symbol_facts
 from ops.report_text import summary
@@ -277,6 +278,7 @@ def _connected(start: Start, journal: Journal, resumed: Resumed, left_open: bool
         raise Failure(ending.OK, f"the session of {session.day} closed at {closed[:8]}: nothing to do")
     broker, dialect = _connect(start.account, start.clock)
     until_answered(broker.check, start.clock, log, start.stop_flag, left_open)
+    wall = SystemClock()
     return SessionRun(
         start.options.config,
         broker,
@@ -288,6 +290,8 @@ def _connected(start: Start, journal: Journal, resumed: Resumed, left_open: bool
         resumed,
         log,
         start.stop_flag,
+        AtTheFiles(start.options.config.data_dir, wall),
+        wall,
     )
 
 

@@ -6,9 +6,7 @@ Used by the main thread only; every other thread belongs to the crew. Decides no
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from typing import TypeVar
@@ -20,19 +18,21 @@ from brokers.channel import Limits
 from brokers.crew import Crew, Heart
 from brokers.desk import Desk, Outbox
 from brokers.dialect import Dialect
-from brokers.feed import Feed
+from brokers.feed import Feed, WireMaker
 from brokers.paper import Paper
 from brokers.poller import Poller
 from brokers.reports import Reports
 from brokers.switchboard import Switchboard
-from ops import ending, requests, story
+from brokers.wire import Wire
+from ops import ending, story
 from ops.config import Config, Mode
-from ops.facts import LivePrice, LiveStatus, live_path, write_live
+from ops.facts import LivePrice, LiveStatus
 from ops.log import Log
+from ops.operator import Operator
 from ops.options import Failure
 from ops.plan import Planned, guard_rules, make_rules, plan_day
 from ops.requests import StopFlag, StopKind, StopRequest, SyncAnswer
-from state.clock import Clock, SystemClock
+from state.clock import Clock
 from state.events import EntriesOff, FlattenAsked, Restarted
 from state.instrument import Instrument
 from state.journal import Journal, JournalError, Resumed
@@ -71,7 +71,11 @@ class SessionRun:
         resumed: Resumed,
         log: Log,
         stop_flag: StopFlag,
+        operator: Operator,
+        wall: Clock,
+        wire: WireMaker = Wire,
     ) -> None:
+        self._operator, self._wall = operator, wall
         self.config, self._broker, self._clock, self.session = config, broker, clock, session
         self._journal, self._log, self._stop_flag = journal, log, stop_flag
         self._unwatched = 0  # symbols with something open that the venue does not know any more
@@ -79,7 +83,7 @@ class SessionRun:
         instruments = self._instruments(resumed.snapshots)
         self._paper = Paper(instruments, clock, config.paper.fee_rate) if config.mode is Mode.PAPER else None
         self._broker = self._paper or broker
-        outbox = Outbox()
+        outbox = Outbox(clock.threads)
         self._outbox = outbox
         midnight_ms = calendar.midnight_ms(session.day)
         self.states = {
@@ -96,7 +100,8 @@ class SessionRun:
         window_s = self._broker.capabilities.settle_window_s
         self._reports = Reports(self.states, clock, window_s)
         self.switchboard = Switchboard(self.states, clock, log, lambda work: log.story(work, story.lines(work)), self._reports)
-        self.risk = RiskBudget(self.states, config.risk.max_open_positions, config.risk.signal_slots, config.risk.max_daily_loss)
+        risk = config.risk
+        self.risk = RiskBudget(self.states, risk.max_open_positions, risk.signal_slots, risk.max_daily_loss, clock.threads)
         desk = Desk(
             self._broker,
             journal,
@@ -109,14 +114,15 @@ class SessionRun:
             tell=self.switchboard.alarm,
         )
         limits = Limits(age_ms=config.feed.max_age_ms, jump=config.feed.max_jump)
-        self.feed = Feed(dialect, self._sinks(), self.switchboard, clock, limits)
+        self.feed = Feed(dialect, self._sinks(), self.switchboard, clock, limits, wire=wire)
         heart = Heart(self.states, clock, session, self.switchboard, self.feed)
         interval_s = max(config.polling.interval_ms / 1000 / clock.speed, 0.25)
         self.poller = Poller(
             self._broker, self.states, self._reports, clock, self.switchboard, interval_s, lambda: self._without_ticks()
         )
         self.switchboard.feed, self.switchboard.poller = self.feed, self.poller
-        self._crew = Crew(self.feed, self.poller, heart, desk, outbox, min(DESKS, len(self.states) + 1), self.switchboard)
+        desks = min(DESKS, len(self.states) + 1)
+        self._crew = Crew(self.feed, self.poller, heart, desk, outbox, desks, self.switchboard, clock.threads)
 
     # -- building --------------------------------------------------------------------------------------------------------
 
@@ -232,15 +238,14 @@ class SessionRun:
             mono_ms = self._clock.monotonic_ms()
             self._crew.check(mono_ms)
             self._publish()
-            for wanted, place in requests.take_sync_requests(self.config.data_dir):
-                requests.answer_sync(place, self.sync(wanted.order_id))
+            self._operator.ask_about_orders(self.sync)
             if mono_ms - said_ms >= SAY_ALIVE_MS:
                 said_ms = mono_ms
                 self._log.info(self._alive())
 
     def _asked_to_stop(self, within_s: float) -> StopRequest | None:
         """By a signal or by `stop` in another terminal, now or before this much time has passed."""
-        return _pause(self._clock, self._stop_flag, within_s) or requests.take_stop_request(self.config.data_dir)
+        return _pause(self._clock, self._stop_flag, within_s) or self._operator.asks_to_stop()
 
     def _over(self, began_ms: int) -> bool:
         """Done after the cutoff, and the venue, asked once more, does not object; or long past the close, whatever is left.
@@ -312,7 +317,7 @@ class SessionRun:
 
     def _within(self, patience_ms: int, come_true: Callable[[], bool]) -> bool:
         until_ms = self._clock.monotonic_ms() + patience_ms
-        never = threading.Event()
+        never = self._clock.threads.event()
         while not (done := come_true()) and self._clock.monotonic_ms() < until_ms:
             self._clock.wait(never, 0.05)
         return done
@@ -334,8 +339,7 @@ class SessionRun:
         except JournalError as error:
             self._log.alarm(f"journal: {error}")
         self._broker.close()
-        with suppress(OSError):  # held open by a reader: it is history in a few seconds anyway
-            live_path(self.config.data_dir).unlink(missing_ok=True)
+        self._operator.gone()
         return code
 
     # -- for people ------------------------------------------------------------------------------------------------------
@@ -360,7 +364,7 @@ class SessionRun:
             pid=os.getpid(),
             session=str(self.session.day),
             mode=str(self.config.mode),
-            wall_ms=SystemClock().now_ms(),
+            wall_ms=self._wall.now_ms(),
             now_ms=self._clock.now_ms(),
             doing=doing,
             threads=self._crew.threads(),
@@ -368,7 +372,7 @@ class SessionRun:
             prices=prices,
             max_entries={symbol: state.rules.max_entries for symbol, state in self.states.items()},
         )
-        write_live(live_path(self.config.data_dir), live, SystemClock())
+        self._operator.show(live)
 
 
 def _without(row: Planned, symbol: str, why_not: str) -> Planned:
@@ -401,7 +405,7 @@ def _try_s(tries: int) -> float:
 
 def _pause(clock: Clock, stop_flag: StopFlag, seconds: float) -> StopRequest | None:
     """Let time pass on the main thread, in pieces, for a signal handler can only set a flag."""
-    never = threading.Event()
+    never = clock.threads.event()
     until_ms = clock.monotonic_ms() + int(seconds * 1000)
     while stop_flag.request is None and (left_ms := until_ms - clock.monotonic_ms()) > 0:
         clock.wait(never, min(left_ms / 1000, WATCH_S))

@@ -7,8 +7,6 @@ closes the breaker or opens it anew. Time comes from the clock seam; nothing her
 
 from __future__ import annotations
 
-import threading
-
 from state.clock import Clock
 
 FAILURES = 5  # in a row
@@ -22,7 +20,7 @@ class Breaker:
         self._clock = clock
         self._limit = failures
         self._recovery_ms = recovery_ms
-        self._lock = threading.Lock()  # guards the three below
+        self._lock = clock.threads.lock()  # guards the three below
         self._failed = 0
         self._opened_ms: int | None = None
         self._probe: str | None = None

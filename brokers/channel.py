@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from enum import Enum
@@ -13,6 +12,7 @@ import msgspec
 from brokers.base import OrderRow
 from brokers.dialect import Subscribed
 from brokers.gate import PriceGate
+from state.threads import Threads
 
 Sink: TypeAlias = Callable[[Decimal, int], object]
 NAMES_IN_A_LINE = 20
@@ -44,7 +44,6 @@ class Missed(msgspec.Struct):
     low: Decimal
     high: Decimal
     last: Decimal
-    first_ms: int
     last_ms: int
     count: int = 1
 
@@ -112,7 +111,7 @@ class Channel(PriceGate):
 
     def miss(self, price: Decimal, at_ms: int) -> None:
         if self.missed is None:
-            self.missed = Missed(price, price, price, at_ms, at_ms)
+            self.missed = Missed(price, price, price, at_ms)
         else:
             self.missed.add(price, at_ms)
         self.attention = True
@@ -124,9 +123,9 @@ class EntrySwitch:
     The lock guards `causes` and `attention` for a few instructions and is never held around a call to the listener.
     """
 
-    def __init__(self, listener: FeedListener) -> None:
+    def __init__(self, listener: FeedListener, threads: Threads) -> None:
         self._listener = listener
-        self._lock = threading.Lock()
+        self._lock = threads.lock()
 
     def off(self, channel: Channel, cause: Cause, reason: str) -> None:
         with self._lock:

@@ -8,7 +8,6 @@ A thread that died or hangs costs entries, never protection: the others go on, a
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 
 from brokers.desk import Desk, Outbox
@@ -18,6 +17,7 @@ from brokers.switchboard import Switchboard
 from state.clock import Clock
 from state.session import Session
 from state.symbol_state import SymbolState
+from state.threads import OS_THREADS, Thread, Threads
 
 PULSE_S = 0.25
 STUCK_MS = 15_000  # without a sign of life
@@ -36,7 +36,7 @@ class Heart:
         self._session = session
         self._switchboard = switchboard
         self._feed = feed
-        self._stop = threading.Event()
+        self._stop = clock.threads.event()
         self.alive_ms = clock.monotonic_ms()
         self.stale: frozenset[str] = frozenset()
 
@@ -65,8 +65,17 @@ class Crew:
     """Not thread-safe: the main thread starts, checks and stops it."""
 
     def __init__(
-        self, feed: Feed | None, poller: Poller, heart: Heart, desk: Desk, outbox: Outbox, desks: int, switchboard: Switchboard
+        self,
+        feed: Feed | None,
+        poller: Poller,
+        heart: Heart,
+        desk: Desk,
+        outbox: Outbox,
+        desks: int,
+        switchboard: Switchboard,
+        threads: Threads = OS_THREADS,
     ) -> None:
+        self._threads = threads
         self._feed = feed
         self._poller = poller
         self._outbox = outbox
@@ -131,11 +140,11 @@ class Crew:
                 thread.join(JOIN_S)
         return [thread.name for thread in (*self._others, *self._desks) if thread.is_alive()]
 
-    def _thread(self, name: str, body: Callable[[], None]) -> threading.Thread:
+    def _thread(self, name: str, body: Callable[[], None]) -> Thread:
         def run() -> None:
             try:
                 body()
             except Exception as error:
                 self._switchboard.defect(f"the {name} thread", error)
 
-        return threading.Thread(target=run, name=name, daemon=True)
+        return self._threads.thread(name, run)

@@ -6,7 +6,6 @@ Exits, stops and cancels go before entries. An entry that nobody wants any more 
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,6 +21,7 @@ from state.journal import JournalFailed
 from state.machine import why_not_carry_out
 from state.orders import ZERO, Order, Purpose
 from state.symbol_state import SymbolState, Work
+from state.threads import OS_THREADS, Threads
 
 T = TypeVar("T")
 STALE_ENTRY_MS = 10_000  # an entry that waited longer for a desk was decided on a price that is history
@@ -45,9 +45,8 @@ class DeskListener(Protocol):
 class Outbox:
     """Work of many symbols, waiting. `put` never blocks; it may be called under a symbol's lock and calls nobody."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ready = threading.Condition(self._lock)
+    def __init__(self, threads: Threads = OS_THREADS) -> None:
+        self._ready = threads.condition()  # guards everything below
         self._lanes: dict[str, list[Work]] = {}
         self._busy: set[str] = set()
         self._urgent: deque[str] = deque()
@@ -55,14 +54,14 @@ class Outbox:
         self._closed = False
 
     def put(self, symbol: str, work: Work) -> None:
-        with self._lock:
+        with self._ready:
             self._lanes.setdefault(symbol, []).append(work)
             (self._urgent if is_urgent(work) else self._normal).append(symbol)
             self._ready.notify()
 
     def take(self, timeout_s: float | None) -> tuple[str, list[Work]] | None:
         """All waiting work of one symbol, which stays taken until `done`. None after the time-out or when closed and empty."""
-        with self._lock:
+        with self._ready:
             while True:
                 symbol = self._next()
                 if symbol is not None:
@@ -72,7 +71,7 @@ class Outbox:
                     return None
 
     def done(self, symbol: str) -> None:
-        with self._lock:
+        with self._ready:
             self._busy.discard(symbol)
             if symbol in self._lanes:
                 urgent = any(is_urgent(work) for work in self._lanes[symbol])
@@ -81,17 +80,17 @@ class Outbox:
 
     def close(self) -> None:
         """No more waiting: `take` gives out what is left, then None."""
-        with self._lock:
+        with self._ready:
             self._closed = True
             self._ready.notify_all()
 
     @property
     def idle(self) -> bool:
-        with self._lock:
+        with self._ready:
             return not self._lanes and not self._busy
 
     def depth(self) -> int:
-        with self._lock:
+        with self._ready:
             return sum(len(lane) for lane in self._lanes.values())
 
     def _next(self) -> str | None:
@@ -142,7 +141,7 @@ class Desk:
         self._deny = deny
         self._tell_person = tell  # what no symbol's story tells; must not block
         self._breaker = breaker or Breaker(clock)
-        self._unwritten_lock = threading.Lock()
+        self._unwritten_lock = clock.threads.lock()
         self._unwritten: list[Work] = []
 
     def run(self) -> None:

@@ -10,8 +10,6 @@ not delivered, until `release` says that orders, fills and positions have been r
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, NoReturn
@@ -37,6 +35,7 @@ from brokers.tick_path import TickPath
 from brokers.wire import Wire, WireClosed
 from state.clock import Clock
 
+WireMaker = Callable[[Clock, Callable[[], bool], Callable[[], None], float], Wire]
 NO_TICK_YET = "no tick yet"  # why entries are off before the first one
 
 
@@ -61,7 +60,7 @@ class Feed:
     """`run` is the body of the thread "ticks". Every other public method may be called by any thread and returns at once.
 
     `sinks` get (price, session ms) of each tick that is good, on time and not held. `references` are the last known prices of
-    before, `bands` the day's price bands, both for the price gates. `chance` is the jitter's randomness, from 0 to 1.
+    before, `bands` the day's price bands, both for the price gates. `wire` makes each connection.
     """
 
     def __init__(
@@ -73,17 +72,18 @@ class Feed:
         limits: Limits | None = None,
         references: Mapping[str, Decimal] | None = None,
         bands: Mapping[str, tuple[Decimal, Decimal]] | None = None,
-        chance: Callable[[], float] = random.random,
+        wire: WireMaker = Wire,
     ) -> None:
         self._dialect = dialect
         self._listener = listener
         self._clock = clock
         self._limits = limits or Limits()
+        self._new_wire = wire
         self._path = TickPath(sinks, listener, clock, self._limits, references or {}, bands or {})
         self._meaning, self._tick = dialect.receive, self._path.tick
-        self._backoff = Backoff(chance)
-        self._stopping = threading.Event()
-        self._hold_lock = threading.Lock()  # guards the number of the connection together with the path's `holding`
+        self._backoff = Backoff(clock.threads.chance)
+        self._stopping = clock.threads.event()
+        self._hold_lock = clock.threads.lock()  # guards the number of the connection together with the path's `holding`
         self._number = 0
         self._connection: _Connection | None = None
         self._readied = 0
@@ -202,7 +202,7 @@ class Feed:
             self._number += 1
             self._path.holding = True
         limits = self._limits
-        wire = Wire(self._clock, self._going, self._bytes_came, limits.turn_ms / 1000)
+        wire = self._new_wire(self._clock, self._going, self._bytes_came, limits.turn_ms / 1000)
         subscriptions = Subscriptions(self._path.channels, limits.ack_ms, limits.ack_tries)
         self._connection = _Connection(wire, subscriptions, self._path.seen(), self._clock.monotonic_ms())
         return self._connection

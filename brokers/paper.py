@@ -6,7 +6,6 @@ earliest, never on the one that caused it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
@@ -28,7 +27,7 @@ class Paper:
     def __init__(self, instruments: Mapping[str, Instrument], clock: Clock, fee_rate: Decimal = ZERO) -> None:
         self._instruments = instruments
         self._clock = clock
-        self._lock = threading.Lock()  # guards the engine
+        self._lock = clock.threads.lock()  # guards the engine
         self._engine = MatchingEngine(instruments, fee_rate=fee_rate)
 
     def tick(self, symbol: str, price: Decimal, at_ms: int, available: Decimal | None = None) -> list[OrderRow | FillRow]:

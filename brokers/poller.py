@@ -6,7 +6,6 @@ ticks are stale its price is asked for here, so that stops are watched by somebo
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -54,8 +53,8 @@ class Poller:
         self._listener = listener
         self._interval_ms = max(int(interval_s * 1000), 1)
         self._stale = stale
-        self._stop = threading.Event()
-        self._wanted = threading.Event()
+        self._stop = clock.threads.event()
+        self._wanted = clock.threads.event()
         self._failures = 0
         self._asked_ms = clock.monotonic_ms() - int(PULSE_S * 1000)
         self._asked_for: dict[str, int] = {}  # orders the book does not show -> how often they were asked for

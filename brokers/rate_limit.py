@@ -5,11 +5,11 @@ Must never: let more than `limit` through in any window, refilled or not, or let
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from enum import Enum
 
 from state.clock import Clock
+from state.threads import Event
 
 
 class Lane(Enum):
@@ -37,13 +37,13 @@ class RateLimiter:
         # One more: readings of a millisecond clock that differ by n can lie n - 1 and a bit apart.
         self._window_ms = int(per_s * 1000) + 1
         self._room = {Lane.URGENT: limit, Lane.NORMAL: limit - reserve}
-        self._lock = threading.Lock()  # guards the two fields below
+        self._lock = clock.threads.lock()  # guards the two fields below
         self._taken: deque[int] = deque(maxlen=limit)  # monotonic ms, oldest first
-        self._queues: dict[Lane, deque[threading.Event]] = {lane: deque() for lane in Lane}
+        self._queues: dict[Lane, deque[Event]] = {lane: deque() for lane in Lane}
 
     def acquire(self, lane: Lane, timeout_s: float) -> bool:
         """Wait for a turn, for `timeout_s` at most; false when none came (0: ask without waiting)."""
-        turn = threading.Event()
+        turn = self._clock.threads.event()
         with self._lock:
             self._queues[lane].append(turn)
         deadline_ms = self._clock.monotonic_ms() + int(timeout_s * 1000)
@@ -54,7 +54,7 @@ class RateLimiter:
         finally:
             self._leave(lane, turn)
 
-    def _try(self, lane: Lane, turn: threading.Event, deadline_ms: int) -> int:
+    def _try(self, lane: Lane, turn: Event, deadline_ms: int) -> int:
         """0: taken. Above 0: milliseconds to wait before asking again. Below 0: out of time."""
         with self._lock:
             now_ms = self._clock.monotonic_ms()
@@ -68,7 +68,7 @@ class RateLimiter:
                 return -1
             return left_ms if wait_ms is None else min(wait_ms, left_ms)
 
-    def _wait_ms(self, lane: Lane, turn: threading.Event, now_ms: int) -> int | None:
+    def _wait_ms(self, lane: Lane, turn: Event, now_ms: int) -> int | None:
         """None: until whoever is before us wakes us."""
         if self._queues[lane][0] is not turn or (lane is Lane.NORMAL and self._queues[Lane.URGENT]):
             return None
@@ -77,7 +77,7 @@ class RateLimiter:
         excess = len(self._taken) - self._room[lane]
         return 0 if excess < 0 else self._taken[excess] + self._window_ms - now_ms
 
-    def _leave(self, lane: Lane, turn: threading.Event) -> None:
+    def _leave(self, lane: Lane, turn: Event) -> None:
         with self._lock:
             self._queues[lane].remove(turn)
             for queue in self._queues.values():

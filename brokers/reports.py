@@ -6,7 +6,7 @@ our own submit). Resolves unanswered submits by evidence (venues/openalgo.md, se
 
 from __future__ import annotations
 
-import threading
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -33,6 +33,8 @@ from state.reports import Reported
 from state.snapshot import Snapshot
 from state.symbol_state import SymbolState
 
+log = logging.getLogger(__name__)
+
 KEPT_EARLY_ROWS = 512  # orders
 KEPT_PER_ORDER = 8  # cumulative reports: the last ones tell it all
 CLOCK_SKEW_MS = 5_000  # how far the venue's clock may be behind ours when a row's time is compared with a send
@@ -45,7 +47,7 @@ class Reports:
         self._states = states
         self._clock = clock
         self.settle_ms = int(settle_window_s * 1000)  # how long an unanswered order may still turn out accepted
-        self._lock = threading.Lock()  # guards the two maps
+        self._lock = clock.threads.lock()  # guards the two maps
         self._ours: dict[str, tuple[str, str]] = {}  # venue order id -> symbol, client order id
         self._early: OrderedDict[str, list[OrderRow]] = OrderedDict()
         self._over: dict[str, OrderRow] = {}  # last rows of ended orders of ours: shown all day, and no news. Poll thread only
@@ -170,10 +172,13 @@ class Reports:
         state = self._states[symbol]
         if row.trade_id in state.snapshot.ledger.trade_ids:
             return
+        if state.rules.instrument.charged(row.fee, row.fee_currency) is None:
+            log.warning("trade %s: its fee of %s %s is not in the profit", row.trade_id, row.fee, row.fee_currency)
         fill = self._made(row, state, client_id, _purpose(client_id), source)
         self._apply(symbol, FillSeen, fill=fill)
 
     def _made(self, row: FillRow, state: SymbolState, client_id: str, purpose: Purpose, source: str) -> Fill:
+        fee, base_fee = state.rules.instrument.charged(row.fee, row.fee_currency) or (ZERO, ZERO)
         return Fill(
             trade_id=row.trade_id,
             client_id=client_id,
@@ -182,9 +187,10 @@ class Reports:
             qty=row.qty,
             price=state.rules.instrument.spelled(row.price) or row.price,
             at_ms=row.at_ms,
-            fee=row.fee,
+            fee=fee,
             fee_currency=row.fee_currency,
             source=source,
+            base_fee=base_fee,
         )
 
     def _positions(self, rows: list[PositionRow], fills: list[FillRow], asked_ms: int) -> None:
@@ -198,7 +204,7 @@ class Reports:
         for symbol, state in self._states.items():
             snapshot = state.snapshot
             strangers, qty = tuple(theirs.get(symbol, ())), held.get(symbol, ZERO)
-            expected = None if snapshot.foreign_qty is None else snapshot.position + snapshot.foreign_qty
+            expected = None if snapshot.foreign_qty is None else snapshot.ledger.position + snapshot.foreign_qty
             if qty != expected or snapshot.disagreements or len(strangers) > len(snapshot.foreign_trades):
                 own = self._own_since(
                     symbol, next((fill for fill in strangers if fill.trade_id not in snapshot.foreign_trades), None), fills

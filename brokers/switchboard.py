@@ -5,7 +5,6 @@ Everything here returns at once: it may be called on the tick thread. It decides
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -40,7 +39,7 @@ class Switchboard:
         self._voice = voice
         self._tell_story = tell_story
         self._reports = reports
-        self._lock = threading.Lock()  # guards the faults below
+        self._lock = clock.threads.lock()  # guards the faults below
         self._faults = 0
         self._defects: list[str] = []
         self._blocked: dict[str, str] = {}  # blocks of the whole account, for telling
@@ -100,7 +99,7 @@ class Switchboard:
             self._defects.append(where)
         self._voice.defect(f"defect in {where}", error)
         if first:
-            threading.Thread(target=self.block, args=("defect", f"a defect in {where}"), name="defect", daemon=True).start()
+            self._clock.threads.thread("defect", lambda: self.block("defect", f"a defect in {where}")).start()
 
     # -- desk ------------------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class TickPath:
             symbol: Channel(symbol, sink, references.get(symbol), limits.jump, bands.get(symbol))
             for symbol, sink in sinks.items()
         }
-        self.entries = EntrySwitch(listener)
+        self.entries = EntrySwitch(listener, clock.threads)
         self.holding = True
         self._late_ms = round(limits.late_ms * max(1.0, clock.speed))
         self._ticks = 0

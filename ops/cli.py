@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -217,7 +216,7 @@ def sync(ctx: click.Context, config_path: Path, as_json: bool, order_id: str) ->
     if facts.read_live(facts.live_path(config.data_dir), clock.now_ms()) is None:
         raise Failure(ending.CONFIGURATION, "no running session answers: start one, it asks the venue about everything")
     place = requests.ask_to_sync(config.data_dir, SyncRequest(order_id))
-    never, until_ms = threading.Event(), clock.monotonic_ms() + SYNC_PATIENCE_MS
+    never, until_ms = clock.threads.event(), clock.monotonic_ms() + SYNC_PATIENCE_MS
     while (answer := requests.take_answer(place)) is None and clock.monotonic_ms() < until_ms:
         clock.wait(never, 0.05)
     if answer is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 from state.clock import Clock
@@ -39,4 +38,4 @@ def _put_in_place(beside: Path, path: Path, clock: Clock, tries: int) -> None:
         except PermissionError:
             if left == 1:
                 raise
-            clock.wait(threading.Event(), PAUSE_S)
+            clock.wait(clock.threads.event(), PAUSE_S)

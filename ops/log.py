@@ -12,7 +12,6 @@ import os
 import queue
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from datetime import date, tzinfo
 from io import FileIO
@@ -25,6 +24,7 @@ import msgspec
 from ops.words import Line, iso_text, printable, render, thread_word
 from state.clock import Clock
 from state.symbol_state import Work
+from state.threads import OS_THREADS
 
 QUEUE_LINES = 10_000  # ordinary lines beyond this are dropped ...
 RESERVED_LINES = 2_000  # ... warnings and errors only beyond this many more
@@ -94,7 +94,7 @@ class Log:
         self._limit = queue_lines
         self._lines: queue.SimpleQueue[Line | _End] = queue.SimpleQueue()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="log", daemon=True)
+        self._thread = OS_THREADS.thread("log", self._work)
         self._thread.start()
         self._libraries = _Libraries(self._take, clock, max(self._least, logging.WARNING))
         logging.getLogger().addHandler(self._libraries)
@@ -144,7 +144,7 @@ class Log:
         self._take(self._line(text, thread, level, change))
 
     def _line(self, text: str, thread: str | None, level: str, change: str = "") -> Line:
-        return Line(self._clock.now_ms(), thread or thread_word(threading.current_thread().name), "-", change, text, level=level)
+        return Line(self._clock.now_ms(), thread or thread_word(self._clock.threads.current()), "-", change, text, level=level)
 
     def _take(self, line: Line) -> None:
         """On any thread: into the queue, or dropped and counted."""
@@ -197,7 +197,7 @@ class _Writer:
         self.file, self.dropped = file, 0
         self._console, self._zone, self._as_json, self.redact, self._width = console, zone, as_json, redact, width
         self._told_dropped = self._told_unwritten = 0
-        self._count = threading.Lock()  # guards `dropped`; held for one addition
+        self._count = OS_THREADS.lock()  # guards `dropped`; held for one addition
 
     def write(self, line: Line) -> None:
         clean = msgspec.structs.replace(
@@ -296,7 +296,7 @@ class _Console:
         self._stream = stream
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._skipped = 0
-        self._thread = threading.Thread(target=self._work, name="console", daemon=True)
+        self._thread = OS_THREADS.thread("console", self._work)
         self._thread.start()
 
     def write(self, text: str) -> None:

@@ -7,15 +7,17 @@ session time is scaled; a request still gets its ten real seconds.
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Protocol
+
+from state.threads import OS_THREADS, Event, Threads
 
 
 class Clock(Protocol):
     """Thread-safe. `wait` is the only way any thread of ours sleeps."""
 
     speed: float
+    threads: Threads  # whose locks, events and threads go with this time
 
     def now_ms(self) -> int:
         """Session time, UTC epoch milliseconds."""
@@ -23,7 +25,7 @@ class Clock(Protocol):
     def monotonic_ms(self) -> int:
         """Milliseconds from an arbitrary start; never goes back."""
 
-    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+    def wait(self, event: Event, timeout_s: float) -> bool:
         """Sleep until `event` is set or `timeout_s` monotonic seconds have passed; true when it was set."""
 
 
@@ -31,6 +33,7 @@ class SystemClock:
     """The machine's own clocks."""
 
     speed = 1.0
+    threads: Threads = OS_THREADS
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -38,7 +41,7 @@ class SystemClock:
     def monotonic_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
 
-    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+    def wait(self, event: Event, timeout_s: float) -> bool:
         return event.wait(timeout_s)
 
 
@@ -66,6 +69,7 @@ class VirtualClock:
     """A clock that moves only when told to: replays and tests. `wait` never blocks; it moves the clock."""
 
     speed = 1.0
+    threads: Threads = OS_THREADS
 
     def __init__(self, now_ms: int = 0) -> None:
         self._now_ms = now_ms
@@ -83,7 +87,7 @@ class VirtualClock:
         """Never backwards: an earlier time changes nothing."""
         self._now_ms = max(self._now_ms, now_ms)
 
-    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+    def wait(self, event: Event, timeout_s: float) -> bool:
         if not event.is_set():
             self.advance(int(timeout_s * 1000))
         return event.is_set()

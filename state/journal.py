@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
@@ -81,7 +80,7 @@ class Journal:
     """Thread-safe. Everything that writes raises JournalFailed with nothing half-written; the same may be tried again later."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock, wall: Clock, *, created: bool) -> None:
-        self._lock = threading.Lock()  # guards the connection and everything below
+        self._lock = clock.threads.lock()  # guards the connection and everything below
         self._connection = connection
         self._clock = clock
         self._wall = wall

@@ -5,23 +5,30 @@ Checking and taking is one step under one lock, so ten entries at once with room
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from decimal import Decimal
 
 from state.orders import ZERO, Order
 from state.symbol_state import SymbolState
+from state.threads import OS_THREADS, Threads
 
 
 class RiskBudget:
     """Thread-safe. A symbol holds its place from the moment its entry is let through until it is flat with no entry working."""
 
-    def __init__(self, states: Mapping[str, SymbolState], max_open_positions: int, signal_slots: int, max_daily_loss: Decimal):
+    def __init__(
+        self,
+        states: Mapping[str, SymbolState],
+        max_open_positions: int,
+        signal_slots: int,
+        max_daily_loss: Decimal,
+        threads: Threads = OS_THREADS,
+    ) -> None:
         self._states = states
         self._max_open_positions = max_open_positions
         self._signal_slots = signal_slots
         self._max_daily_loss = max_daily_loss
-        self._lock = threading.Lock()  # guards the two below
+        self._lock = threads.lock()  # guards the two below
         self._taken = {symbol for symbol in states if not self._free(symbol)}
         self._loss_reached: Decimal | None = None
 

@@ -6,7 +6,6 @@ refused (an RLock would hide it). Prices between which nothing can happen never 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Protocol
@@ -91,7 +90,7 @@ class SymbolState:
         bar_grace_ms: int = BAR_GRACE_MS,
         on_defect: Callable[[str, Exception], None] | None = None,
     ) -> None:
-        self._lock = threading.RLock()  # guards everything below
+        self._lock = clock.threads.rlock()  # guards everything below
         self._inside = False
         self.snapshot = snapshot
         self.rules = rules
@@ -193,7 +192,7 @@ class SymbolState:
         after, commands = decide(before, event, self.rules)
         self.snapshot = after
         if commands or _worth_recording(before, after):
-            self._outbox.put(after.symbol, Work(threading.current_thread().name, event, before, after, tuple(commands)))
+            self._outbox.put(after.symbol, Work(self._clock.threads.current(), event, before, after, tuple(commands)))
         if after is not before or event.now_ms >= self._wake_ms:
             self._look_ahead()
 

@@ -23,6 +23,7 @@ from brokers.openalgo_stream import OpenAlgoStream
 from brokers.wire import Wire, WireClosed
 from state.clock import Clock, ScaledClock, SystemClock
 from state.orders import Side
+from state.threads import OsThreads
 from tests.brokers.ws_stub import RawStub, StreamStub, market_data, raw_frame, subscribed, swallow
 
 D = Decimal
@@ -82,8 +83,17 @@ class Recorder:
             self._news.notify_all()
 
 
+class EvenThreads(OsThreads):
+    """Jitter in the middle, always."""
+
+    def chance(self) -> float:
+        return 0.5
+
+
 class HurriedClock(SystemClock):
     """Waits take no time, yet the monotonic clock shows them as passed."""
+
+    threads = EvenThreads()
 
     def __init__(self) -> None:
         self._ahead_ms = 0
@@ -105,7 +115,7 @@ class Rig:
         sinks = {symbol: self.told.sink(symbol) for symbol in symbols} | options.pop("sinks", {})
         limits = Limits(**({"turn_ms": 20} | options.pop("limits", {})))
         stream = options.pop("dialect", None) or OpenAlgoStream(url, "k", "NSE")
-        self.feed = Feed(stream, sinks, self.told, self.clock, limits, chance=lambda: 0.5, **options)
+        self.feed = Feed(stream, sinks, self.told, self.clock, limits, **options)
         self.thread = threading.Thread(target=self.feed.run, name="ticks", daemon=True)
         self.thread.start()
 
@@ -230,7 +240,7 @@ def test_ticks_are_held_until_orders_and_positions_have_been_read(venue: StreamS
     assert [kind for kind, *_ in held] == ["off", "off", "connected"]
     assert rig.told.heard[3:] == [
         ("on", "SBIN"),
-        ("missed", "SBIN", Missed(D(729), D(733), D(730), at_ms, at_ms, 4)),
+        ("missed", "SBIN", Missed(D(729), D(733), D(730), at_ms, 4)),
         ("tick", "SBIN", D(732), at_ms),
     ]
 
@@ -387,7 +397,7 @@ def test_a_late_tick_decides_nothing_but_its_high_and_low_are_kept(venue: Stream
     assert latest == D(730)
     assert rig.told.heard[3:] == [
         ("on", "SBIN"),
-        ("missed", "SBIN", Missed(D(725), D(735), D(730), late_ms, late_ms + 3, 4)),
+        ("missed", "SBIN", Missed(D(725), D(735), D(730), late_ms + 3, 4)),
         ("tick", "SBIN", D(732), at_ms),
     ]
 

@@ -1,0 +1,140 @@
+"""What the scheduler hands out: threads, locks, events and conditions that stand still until it says so. Nothing is decided here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol
+
+
+class Crashed(BaseException):
+    """The process is gone: unwinds a thread. Not an Exception, so that nothing of ours catches it."""
+
+
+class Owner(Protocol):
+    """The scheduler, as these need it."""
+
+    tasks: list[Task]
+    present: Task
+    crashed: bool
+    lend: Callable[[Callable[[], None]], None]
+
+    def step(self) -> None: ...
+    def block(self, on: object, timeout_s: float | None) -> None: ...
+    def wake(self, on: object) -> None: ...
+    def leave(self, task: Task) -> None: ...
+
+
+class Task:
+    """One thread. It may go on when `waits_for` is None."""
+
+    def __init__(self, owner: Owner, name: str, body: Callable[[], None]) -> None:
+        self.name, self._body, self._owner = name, body, owner
+        self.baton = threading.Lock()
+        self.baton.acquire()
+        self.waits_for: object | None = None
+        self.until_ms: int | None = None  # when the wait ends by itself, monotonic
+        self.started = self.over = False
+        self.error: BaseException | None = None
+
+    def start(self) -> None:
+        self.begin()
+        self._owner.step()
+
+    def begin(self) -> None:
+        self.started = True
+        self._owner.tasks.append(self)
+        self._owner.lend(self._run)
+
+    def join(self, timeout: float | None = None) -> None:
+        if not self.over:
+            self._owner.block(self, timeout)
+
+    def is_alive(self) -> bool:
+        return self.started and not self.over
+
+    def _run(self) -> None:
+        self.baton.acquire()  # ours for the first time
+        try:
+            if not self._owner.crashed:
+                self._body()
+        except Crashed:
+            pass
+        except BaseException as error:
+            self.error = error
+        self._owner.leave(self)
+
+
+class SimLock:
+    """A lock, or with `again` one that its holder may take again. Taking it is a step."""
+
+    def __init__(self, owner: Owner, again: bool = False) -> None:
+        self._owner, self._again, self._depth = owner, again, 0
+        self.holder: Task | None = None
+
+    def __enter__(self) -> object:
+        owner = self._owner
+        owner.step()
+        while self.holder is not None and not (self._again and self.holder is owner.present):
+            owner.block(self, None)
+        self.holder = owner.present
+        self._depth += 1
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /) -> object:
+        self._depth -= 1
+        if not self._depth:
+            self.holder = None
+            self._owner.wake(self)
+        return None
+
+
+class SimEvent:
+    """A flag. Setting it is a step, and so is waiting."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner, self._set = owner, False
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        self._set = True
+        self._owner.wake(self)
+        self._owner.step()
+
+    def clear(self) -> None:
+        self._set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not self._set:
+            self._owner.block(self, timeout)
+        return self._set
+
+
+class SimCondition(SimLock):
+    """`wait` gives the lock away and takes it again: two steps."""
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
+        self._waiting: list[object] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        ticket = object()
+        self._waiting.append(ticket)
+        self.__exit__(None, None, None)
+        self._owner.block(ticket, timeout)
+        told = ticket not in self._waiting
+        if not told:
+            self._waiting.remove(ticket)
+        self.__enter__()
+        return told
+
+    def notify(self, n: int = 1) -> None:
+        for ticket in self._waiting[:n]:
+            self._owner.wake(ticket)
+        del self._waiting[:n]
+
+    def notify_all(self) -> None:
+        self.notify(len(self._waiting))
