@@ -6,10 +6,10 @@ Used by the main thread only; every other thread belongs to the crew. Decides no
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -22,25 +22,25 @@ from brokers.feed import Feed, WireMaker
 from brokers.paper import Paper
 from brokers.poller import Poller
 from brokers.reports import Reports
-from brokers.switchboard import Switchboard
+from brokers.switchboard import Switchboard, Voice
 from brokers.wire import Wire
 from ops import ending, story
 from ops.config import Config, Mode
 from ops.facts import LivePrice, LiveStatus
-from ops.log import Log
 from ops.operator import Operator
 from ops.options import Failure
 from ops.plan import Planned, guard_rules, make_rules, plan_day
 from ops.requests import StopFlag, StopKind, StopRequest, SyncAnswer
+from ops.words import Line
 from state.clock import Clock
 from state.events import EntriesOff, FlattenAsked, Restarted
 from state.instrument import Instrument
 from state.journal import Journal, JournalError, Resumed
 from state.risk import RiskBudget
-from state.rules import STOPPING, Rules
+from state.rules import STOPPING, Able, Rules
 from state.session import Calendar, Session, hours_differ
 from state.snapshot import Snapshot
-from state.symbol_state import SymbolState
+from state.symbol_state import SymbolState, Work
 from strategies import STRATEGIES
 
 T = TypeVar("T")
@@ -56,6 +56,12 @@ RECOVERY_TRIES_S = (0.2, 0.5, 1, 2, 5)
 DESKS = 4
 
 
+class SessionLog(Voice, Protocol):
+    """The log as a session needs it; never waits."""
+
+    def story(self, work: Work, lines: Iterable[Line]) -> None: ...
+
+
 class SessionRun:
     """One session of one account: built, recovered, traded, ended. Used by the main thread only."""
 
@@ -69,7 +75,7 @@ class SessionRun:
         session: Session,
         journal: Journal,
         resumed: Resumed,
-        log: Log,
+        log: SessionLog,
         stop_flag: StopFlag,
         operator: Operator,
         wall: Clock,
@@ -145,12 +151,13 @@ class SessionRun:
         return found
 
     def _rules(self, symbol: str, instrument: Instrument) -> Rules:
-        can_replace = self._broker.capabilities.replace
+        can = self._broker.capabilities
+        able = Able(can.replace, can.native_stops, int(can.settle_window_s * 1000))
         for row in self.planned:
             if row.symbol == symbol and row.why_not is None:
-                return make_rules(self.config, row, instrument, self.session, STRATEGIES, can_replace=can_replace)
+                return make_rules(self.config, row, instrument, self.session, STRATEGIES, able=able)
         self._log.warning(f"{symbol}: left by an interrupted session, not for today: protected, closed at the cutoff")
-        return guard_rules(self.config, symbol, instrument.lot_size, instrument, self.session, can_replace)
+        return guard_rules(self.config, symbol, instrument.lot_size, instrument, self.session, able)
 
     def _sinks(self) -> dict[str, Callable[[Decimal, int], object]]:
         if self._paper is None:
@@ -379,7 +386,7 @@ def _without(row: Planned, symbol: str, why_not: str) -> Planned:
     return msgspec.structs.replace(row, why_not=why_not) if row.symbol == symbol and row.why_not is None else row
 
 
-def until_answered(call: Callable[[], T], clock: Clock, log: Log, stop_flag: StopFlag, left_open: bool) -> T:
+def until_answered(call: Callable[[], T], clock: Clock, log: SessionLog, stop_flag: StopFlag, left_open: bool) -> T:
     """Ask until the venue answers. With nothing left open there is an end to the patience; else only a person ends it."""
     tries = 0
     while True:

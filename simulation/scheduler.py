@@ -26,6 +26,16 @@ class Policy(Protocol):
         """Who goes on: one of `ready` (two or more). `present` has come here; it is not among them when it waits or has ended."""
 
 
+class Outside(Protocol):
+    """What goes on beside the process: prices, the venue, the network. It acts between steps, when time moves on."""
+
+    def next_ms(self) -> int | None:
+        """When it wants to act next, monotonic; None: never again."""
+
+    def act(self, mono_ms: int) -> None:
+        """Everything that is due by then."""
+
+
 class Scheduler:
     """Clock and Threads of one simulated process; `lend` runs a function on some thread. `run` it once."""
 
@@ -37,11 +47,14 @@ class Scheduler:
         origin_ms: int = 0,
         speed: float = 1.0,
         chance: Callable[[], float] = lambda: 0.5,
+        outside: Outside | None = None,
+        mono_ms: int = 0,
     ) -> None:
         self.threads: Threads = self
         self.speed, self.lend, self.chance = speed, lend, chance
         self.tasks: list[Task] = []
-        self.steps = self.mono_ms = self._moved_on = 0
+        self.steps = self._moved_on = 0
+        self.mono_ms, self._outside = mono_ms, outside
         self.crashed = False
         self.stuck: str | None = None
         self.on_step: Callable[[], None] | None = None
@@ -161,7 +174,11 @@ class Scheduler:
         ends = [task.until_ms for task in self.tasks if task.until_ms is not None]
         if not ends:
             return self._give_up("deadlock")
-        self.mono_ms, self._moved_on = max(self.mono_ms, min(ends)), self.steps
+        outside_ms = None if self._outside is None else self._outside.next_ms()
+        next_ms = min(ends) if outside_ms is None else min(outside_ms, *ends)
+        self.mono_ms, self._moved_on = max(self.mono_ms, next_ms), self.steps
+        if self._outside is not None:
+            self._outside.act(self.mono_ms)
         for task in self.tasks:
             if task.until_ms is not None and task.until_ms <= self.mono_ms:
                 task.waits_for = task.until_ms = None

@@ -188,11 +188,22 @@ def _fill_new(new: Path, migrations: Sequence[Migration]) -> None:
     connection = sqlite3.connect(new, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.executescript(f"BEGIN; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; COMMIT;")
-        with transaction(connection):
-            _step(connection, 1, migrations)
+        _fill(connection, migrations)
     finally:
         connection.close()
+
+
+def _fill(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
+    connection.executescript(f"BEGIN; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; COMMIT;")
+    with transaction(connection):
+        _step(connection, 1, migrations)
+
+
+def in_memory() -> sqlite3.Connection:
+    """A journal that dies with its connection: for simulated sessions, whose disk is the harness."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    _fill(connection, MIGRATIONS)
+    return connection
 
 
 def open_for_writing(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
