@@ -20,6 +20,13 @@ class Fate(msgspec.Struct, frozen=True, order=True, array_like=True):
     nth: int
 
 
+class Kind(msgspec.Struct, frozen=True):
+    """`words`: what happens, for people. `rate`: how probable it usually is at each opportunity."""
+
+    words: str
+    rate: float
+
+
 class Fates:
     """`rates`: kind -> probability at each opportunity; kinds not named never strike. `only`: of a trace, what may strike."""
 

@@ -5,7 +5,6 @@ Builds what `live_runner` builds, from the same parts; only the clock, the threa
 
 from __future__ import annotations
 
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,6 +24,7 @@ from simulation.sim_broker import SimBroker
 from simulation.sim_stream import EXCHANGE, URL, wires
 from simulation.world import World
 from state.journal import Journal
+from state.journal_file import Connection
 from state.session import Calendar, Session
 from state.snapshot import Snapshot
 from state.symbol_state import SymbolState, Work
@@ -102,7 +102,7 @@ class SimOperator:
 class Runner:
     """One process. `states` is there once the session is built, for the oracle."""
 
-    def __init__(self, day: Day, world: World, disk: sqlite3.Connection, scheduler: Scheduler, lines: deque[str]) -> None:
+    def __init__(self, day: Day, world: World, disk: Connection, scheduler: Scheduler, lines: deque[str]) -> None:
         self._day, self._world, self._disk, self._scheduler = day, world, disk, scheduler
         self.log = SimLog(scheduler, lines)
         self.operator = SimOperator()

@@ -1,4 +1,4 @@
-"""What the scheduler hands out: threads, locks, events and conditions that stand still until it says so. Nothing is decided here."""
+"""What the scheduler hands out: threads, locks, events and conditions that stand still until it says so. Decides nothing."""
 
 from __future__ import annotations
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import msgspec
 
-from brokers.base import FillRow
+from brokers.base import FillRow, Reported
 from brokers.matching import Change
-from brokers.reports import Reported
 from brokers.wire import WireClosed
 from simulation.scheduler import Scheduler
 from simulation.world import Print, World

@@ -31,7 +31,8 @@ CREATE TABLE records (
   wall_ms INTEGER NOT NULL, thread TEXT NOT NULL, client_id TEXT NOT NULL, body TEXT NOT NULL, chain BLOB NOT NULL);
 """
 
-Migration = Callable[[sqlite3.Connection], None]
+Connection = sqlite3.Connection
+Migration = Callable[[Connection], None]
 MIGRATIONS: tuple[Migration, ...] = ()  # MIGRATIONS[n] leads from version n + 1 to n + 2
 
 
