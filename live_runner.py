@@ -28,7 +28,7 @@ from brokers.tape import TapeError, read_tape
 from brokers.venues import Account, UnknownVenue, connect
 from live_session import SessionRun, until_answered
 from ops import ending, report, requests
-from ops.cli import Program, cli, read_config, read_duration, run_command_line, with_config, with_json
+from ops.cli import LATE, Program, cli, read_config, read_duration, run_command_line, with_config, with_json
 from ops.config import Config, Mode, calendar_of, describe, missing_credentials
 from ops.log import Log, start_log
 from ops.operator import AtTheFiles
@@ -433,6 +433,9 @@ def replay_command(
     if as_json:
         say(msgspec.json.format(msgspec.json.encode(days), indent=1).decode())
     return ending.OK
+
+
+LATE["simulate"] = "simulation.command:simulate_command"  # its modules would double the time of every start
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ from ops.config import Config, Mode
 from ops.facts import LivePrice, LiveStatus
 from ops.operator import Operator
 from ops.options import Failure
-from ops.plan import Planned, guard_rules, make_rules, plan_day
+from ops.plan import Planned, edited_while_held, guard_rules, make_rules, plan_day
 from ops.requests import StopFlag, StopKind, StopRequest, SyncAnswer
 from ops.words import Line
 from state.clock import Clock
@@ -108,7 +108,7 @@ class SessionRun:
         self.switchboard = Switchboard(self.states, clock, log, lambda work: log.story(work, story.lines(work)), self._reports)
         risk = config.risk
         self.risk = RiskBudget(self.states, risk.max_open_positions, risk.signal_slots, risk.max_daily_loss, clock.threads)
-        desk = Desk(
+        desk = self._desk = Desk(
             self._broker,
             journal,
             self.states,
@@ -197,6 +197,8 @@ class SessionRun:
         for row in self.planned:
             if row.why_not is not None:
                 self._log.warning(f"{row.symbol} is not traded today: {row.why_not}")
+            elif (state := self.states.get(row.symbol)) and (edited := edited_while_held(self.config, row, state.snapshot)):
+                self._log.warning(edited)
         if not self.states:
             self._log.info("nothing to trade today")
         elif self._clock.now_ms() >= self.session.cutoff_ms:
@@ -218,12 +220,27 @@ class SessionRun:
             tries += 1
             self._publish("recovering")
             if (request := self._asked_to_stop(_try_s(tries))) is not None:
+                self._crew.start()  # somebody must hear what becomes of what is left; entries stay off
                 self._stop(request)
                 return False
         self._compare_hours()
+        self._refer_prices()
+        if not self._broker.capabilities.order_stream:
+            self._log.info("the venue tells nothing of orders by itself: polling takes them over, about a second late")
         self.switchboard.unblock("recovery")
         self._crew.start()
         return True
+
+    def _refer_prices(self) -> None:
+        """The venue's last prices, so that the first tick is judged like any other: it may be the wild one."""
+        try:
+            quotes = self._broker.quotes(list(self.states))
+        except BrokerError as error:
+            self._log.warning(f"no last prices, so the first tick of each symbol will be believed: {error}")
+            return
+        for symbol, price in quotes.items():
+            if symbol in self.states:
+                self.feed.refer(symbol, price)
 
     def _compare_hours(self) -> None:
         try:
@@ -244,6 +261,7 @@ class SessionRun:
                 return
             mono_ms = self._clock.monotonic_ms()
             self._crew.check(mono_ms)
+            self._desk.write_the_rest()
             self._publish()
             self._operator.ask_about_orders(self.sync)
             if mono_ms - said_ms >= SAY_ALIVE_MS:
@@ -362,6 +380,7 @@ class SessionRun:
     def faults(self) -> dict[str, int]:
         """What went wrong today, by kind, for the report."""
         counted = {name: count for name, count in self.feed.counts().items() if name != "ticks" and count}
+        counted |= {name: count for name, count in self._broker.refused().items() if count}
         return counted | {"alarms": self.switchboard.faults, "defects": self.switchboard.defects}
 
     def _publish(self, doing: str = "trading") -> None:

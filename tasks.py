@@ -1,4 +1,4 @@
-"""What a developer runs: `python tasks.py check|test|cover|model|cases|crash|bench`. Plain Python: Windows users have no make."""
+"""What a developer runs: `python tasks.py check|test|cover|model|races|cases|crash|bench`. Plain Python: Windows has no make."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+BENCHMARKS = ("ticks", "latency", "scale")
 
 
 def call(*command: str) -> int:
@@ -40,6 +41,13 @@ def model(arguments: Sequence[str]) -> int:
     return main(list(arguments))
 
 
+def races(arguments: Sequence[str]) -> int:
+    """Every schedule of two threads with at most two preemptions, over the real symbol, desk and poller; --json, --no-mutants."""
+    from simulation.small import main
+
+    return main(list(arguments))
+
+
 def cases(arguments: Sequence[str]) -> int:
     """The recorded 80-20 days of ../shared/data, by replay and (with --sockets) over real sockets."""
     from simulation.cases import main
@@ -48,15 +56,15 @@ def cases(arguments: Sequence[str]) -> int:
 
 
 def crash(arguments: Sequence[str]) -> int:
-    """SIGKILL before and after every journal commit and broker call, then a restart; --points N for a sample."""
+    """SIGKILL before and after every journal commit and broker call of a calm and a hostile day; --points N for a sample."""
     from simulation.crash import main
 
     return main(list(arguments))
 
 
 def bench(arguments: Sequence[str]) -> int:
-    """Both benchmarks, as JSON."""
-    return max(subprocess.call([sys.executable, str(ROOT / "bench" / name), "--json"]) for name in ("ticks.py", "latency.py"))
+    """Ticks, latency and scale, as JSON."""
+    return max(subprocess.call([sys.executable, str(ROOT / "bench" / f"{name}.py"), "--json"]) for name in BENCHMARKS)
 
 
 TASKS: dict[str, Callable[[Sequence[str]], int]] = {
@@ -64,6 +72,7 @@ TASKS: dict[str, Callable[[Sequence[str]], int]] = {
     "test": test,
     "cover": cover,
     "model": model,
+    "races": races,
     "cases": cases,
     "crash": crash,
     "bench": bench,

@@ -75,6 +75,9 @@ class Silence:
             setattr(self.feed, "frame", self._handler)  # noqa: B010
         self.began = now()
 
+    def order_unclear(self) -> None:
+        pass
+
     def connected(self) -> None:
         assert self.feed is not None
         self.feed.release()

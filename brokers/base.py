@@ -29,6 +29,7 @@ __all__ = [
     "SessionHours",
     "Unanswered",
     "Unavailable",
+    "Unreadable",
 ]
 
 
@@ -46,6 +47,10 @@ class Unavailable(BrokerError):
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+
+
+class Unreadable(Unavailable):
+    """The venue answered, in words that we do not know: nothing is concluded, and something narrower may be asked."""
 
 
 class Unanswered(BrokerError):
@@ -73,8 +78,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     client_ids: bool  # an order can be asked for by our own id
     replace: bool  # a working order can be amended in place
     native_stops: bool
-    oco: bool
-    order_stream: bool
+    order_stream: bool  # it tells of changes to orders by itself
     settle_window_s: float  # how long an unanswered order may still turn out accepted
 
 
@@ -90,6 +94,8 @@ class Broker(Protocol):
     orders   every order of the day in this account, ours or not.
     fills    every execution of the day in this account.
     quotes   last prices by symbol; symbols without one are missing.
+    skew_ms  how far this machine's clock is ahead of the venue's, the least that is proven; None where the venue tells no time.
+    refused  rows that could not be used since the start, by kind.
     """
 
     capabilities: Capabilities
@@ -105,4 +111,6 @@ class Broker(Protocol):
     def quotes(self, symbols: list[str]) -> dict[str, Decimal]: ...
     def instrument(self, symbol: str) -> Instrument: ...
     def session_hours(self, day: date) -> SessionHours | None: ...
+    def skew_ms(self) -> int | None: ...
+    def refused(self) -> dict[str, int]: ...
     def close(self) -> None: ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -19,7 +20,7 @@ from state.commands import Alarm, Cancel, Command, Query, Replace, Submit
 from state.events import Accepted, Acknowledged, Act, Event, NotSent, WasRefused, WentUnanswered
 from state.journal import JournalFailed
 from state.machine import why_not_carry_out
-from state.orders import ZERO, Order, Purpose
+from state.orders import ZERO, Order, Purpose, Side
 from state.symbol_state import SymbolState, Work
 from state.threads import OS_THREADS, Threads
 
@@ -162,6 +163,11 @@ class Desk:
                 return
             self._carry_out_all(*taken)
 
+    def write_the_rest(self) -> None:
+        """What could not be written goes with the next work; where none comes, somebody calls this now and then."""
+        if self._unwritten:
+            self._commit([])
+
     # -- one symbol's work -------------------------------------------------------------------------------------------------
 
     def _carry_out_all(self, symbol: str, works: list[Work]) -> None:
@@ -215,7 +221,7 @@ class Desk:
     def _submit(self, symbol: str, command: Submit, written: bool) -> None:
         order = command.order
         reason = self._why_not(symbol, command) or self._why_not_enter(order, written)
-        if reason is None and order.purpose is Purpose.EXIT and (short := self._venue_holds_less(symbol, order)):
+        if reason is None and order.purpose is Purpose.EXIT and (short := self._venue_holds_less(symbol, order.side, order.qty)):
             self._tell(symbol, NotSent, order, act=Act.SUBMIT, reason=short)
             return
         if reason is not None:
@@ -264,7 +270,14 @@ class Desk:
             return f"the risk check failed: {type(error).__name__}"
         return denied or self._breaker.why_not(order.client_id)  # last: who passes it is sent
 
-    def _venue_holds_less(self, symbol: str, order: Order) -> str | None:
+    def _why_not_cancel(self, symbol: str, command: Replace | Cancel) -> str | None:
+        """The stop goes to make room for an exit. An exit that would be held back is no reason to be without a stop."""
+        s = self._states[symbol].snapshot
+        if not isinstance(command, Cancel) or command.order.purpose is not Purpose.STOP or not s.closing or not s.position:
+            return None
+        return self._venue_holds_less(symbol, Side.SELL if s.position > 0 else Side.BUY, abs(s.position))
+
+    def _venue_holds_less(self, symbol: str, side: Side, qty: Decimal) -> str | None:
         """An exit must not turn a position round that somebody else has closed: the venue is asked first.
 
         A failed read stops no exit.
@@ -274,15 +287,18 @@ class Desk:
         except BrokerError:
             return None
         ours = held - (self._states[symbol].snapshot.foreign_qty or ZERO)
-        if ours * order.side.sign <= -order.qty:
+        if ours * side.sign <= -qty:
             return None
-        return f"the venue holds only {ours} for an exit of {order.qty}"
+        return f"the venue holds only {ours} for an exit of {qty}"
 
     def _ask(self, symbol: str, command: Replace | Cancel, act: Act) -> None:
         """A change or a cancel of a working order."""
         if self._why_not(symbol, command) is not None:
             return
         order = command.order
+        if (reason := self._why_not_cancel(symbol, command)) is not None:
+            self._tell(symbol, NotSent, order, act=act, reason=reason)
+            return
         try:
             self._answered(order, partial(self._change, command))
         except Refused as error:

@@ -59,6 +59,12 @@ class Trouble(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Incomplete(msgspec.Struct, frozen=True):
+    """News of an order that cannot be used, for it lacks what it must say: the venue's books have to tell."""
+
+    reason: str
+
+
 class Noise(msgspec.Struct, frozen=True):
     """Nothing we can use. `reason` is one of a few fixed texts: it is a counter's name."""
 
@@ -80,6 +86,7 @@ Message: TypeAlias = (
     | OrdersSubscribed
     | OrdersUnsupported
     | OrderRow
+    | Incomplete
     | Trouble
     | Noise
     | Several

@@ -19,6 +19,7 @@ from brokers.base import OrderRow
 from brokers.channel import NEVER_MS, Cause, FeedListener, Limits, Sink, Subscriptions, names
 from brokers.dialect import (
     Dialect,
+    Incomplete,
     LoggedIn,
     LoginRefused,
     Message,
@@ -96,6 +97,7 @@ class Feed:
             Several: self._several,
             Snapshot: self._path.snapshot,
             OrderRow: listener.order_update,
+            Incomplete: self._incomplete,
             Noise: lambda noise: self._path.count(f"noise: {noise.reason}"),
             LoggedIn: self._logged_in,
             LoginRefused: self._login_refused,
@@ -134,6 +136,10 @@ class Feed:
     def last(self, symbol: str) -> tuple[Decimal, int, int] | None:
         """Price, its session time, and how many milliseconds ago it came; None before the first one."""
         return self._path.last(symbol)
+
+    def refer(self, symbol: str, price: Decimal) -> None:
+        """A last known price to judge the first tick by (FEE-06); before `run`."""
+        self._path.channels[symbol].refer(price)
 
     def quoted(self, symbol: str, price: Decimal) -> None:
         """A price from another source, which confirms a jump that is near it (FEE-06)."""
@@ -239,6 +245,12 @@ class Feed:
     def _several(self, several: Several) -> None:
         for message in several.messages:
             self._take(message)
+
+    def _incomplete(self, news: Incomplete) -> None:
+        """Refused and counted; the books tell what it was about."""
+        self._path.count("refused order updates")
+        self._path.say_once(f"feed: {news.reason}")
+        self._listener.order_unclear()
 
     def _trouble(self, trouble: Trouble) -> None:
         self._path.count("trouble")

@@ -54,6 +54,11 @@ class PriceGate:
         if reference is not None:
             self._accept(reference, 0)
 
+    def refer(self, price: Decimal) -> None:
+        """A last known price that came after all; to be given before the first tick."""
+        if self.price is None:
+            self._accept(price, 0)
+
     def judge(self, price: Decimal, at_ms: int) -> Refusal | None:
         """None when the price may be used; it is then the last accepted one. Nearly every call ends in the first test."""
         try:

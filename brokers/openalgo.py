@@ -30,6 +30,7 @@ from brokers.base import (
     SessionHours,
     Unanswered,
     Unavailable,
+    Unreadable,
 )
 from brokers.openalgo_replies import (
     PRICE_TYPE,
@@ -49,6 +50,8 @@ from brokers.openalgo_replies import (
     venue_id,
 )
 from brokers.rate_limit import Lane, RateLimiter
+from brokers.skew import Skew
+from brokers.spelling import Spelling
 from brokers.transport import Reply, Transport
 from state.clock import Clock
 from state.instrument import Instrument
@@ -58,6 +61,7 @@ log = logging.getLogger(__name__)
 
 READS_PER_S = 40  # the server allows 50 per endpoint; ours are counted together
 LABEL_LIMIT = 64
+KEPT_REFUSED = 1_000
 NO_SUCH_ORDER = re.compile(r"^order .* not found", re.IGNORECASE)
 # Usual open of a day in UTC. A server whose own clock is not on Indian time reports every ordinary day shifted (section 12).
 USUAL_OPEN_UTC = dict.fromkeys(("NSE", "BSE", "NFO", "BFO"), (3, 45)) | dict.fromkeys(("CDS", "BCD", "MCX", "NCO"), (3, 30))
@@ -85,9 +89,10 @@ class OpenAlgo:
         timezone: str = "Asia/Kolkata",
         orders_per_s: int = 8,
         transport: Transport | None = None,
+        spelling: Spelling | None = None,
     ) -> None:
         self.capabilities = Capabilities(
-            client_ids=False, replace=True, native_stops=True, oco=False, order_stream=True, settle_window_s=settle_window_s
+            client_ids=False, replace=True, native_stops=True, order_stream=True, settle_window_s=settle_window_s
         )
         self._key = api_key
         self._exchange = exchange
@@ -100,6 +105,10 @@ class OpenAlgo:
         self._transport = transport or Transport(rest_url, timeout_s, clock=clock)
         self._brakes = {name: RateLimiter(orders_per_s, 1, clock) for name in ("placeorder", "modifyorder", "cancelorder")}
         self._read_brake = RateLimiter(READS_PER_S, 1, clock)
+        self._spelling = spelling or Spelling(clock.threads)
+        self._skew = Skew(clock.threads)
+        self._lock = clock.threads.lock()  # guards the row below
+        self._refused: set[tuple[str, str]] = set()  # (order, what is wrong): rows of it that cannot be used
 
     # --- orders ---
 
@@ -146,7 +155,7 @@ class OpenAlgo:
             return None
         row = self._good("orderstatus", reply, body).get("data")
         if not isinstance(row, dict):
-            raise Unavailable("schema: orderstatus data is not an object")
+            raise Unreadable("schema: orderstatus data is not an object")
         return self._with_trades([self._row(row)], _lane(order), until_ms)[0]
 
     def orders(self) -> list[OrderRow]:
@@ -155,20 +164,20 @@ class OpenAlgo:
         return self._with_trades(found, Lane.NORMAL, until_ms)
 
     def fills(self) -> list[FillRow]:
-        return self._trades(Lane.NORMAL, self._until_ms())
+        return self._trades(Lane.NORMAL, self._until_ms())[0]
 
     def positions(self) -> list[PositionRow]:
         """Ours alone: a CNC row of the same symbol is not our MIS position (REC-09). Rows of one key add up."""
         totals: dict[str, Decimal] = {}
         averages: dict[str, Decimal | None] = {}
         for row in self._rows("positionbook", "positions", Lane.NORMAL, self._until_ms()):
-            symbol = printable(str(row.get("symbol") or ""))
+            symbol = printable(self._spelling.ours(row.get("symbol")))
             where = f"position {symbol or 'without a symbol'}"
-            if (field(row, "exchange", where), field(row, "product", where)) != (self._exchange, self._product):
+            if (_word(field(row, "exchange", where)), _word(field(row, "product", where))) != (self._exchange, self._product):
                 continue
             held = number(field(row, "quantity", where), f"{where} quantity")
             if not symbol and held:
-                raise Unavailable(f"schema: {where} holds {held}")  # it may be ours: leaving it out would say flat
+                raise Unreadable(f"schema: {where} holds {held}")  # it may be ours: leaving it out would say flat
             if symbol:
                 totals[symbol] = totals.get(symbol, ZERO) + held
                 averages[symbol] = price(row, "average_price", where) if held else averages.get(symbol)
@@ -180,23 +189,24 @@ class OpenAlgo:
         wanted = [{"symbol": symbol, "exchange": self._exchange} for symbol in symbols]
         results = self._read("multiquotes", {"symbols": wanted}).get("results")
         if not isinstance(results, list):
-            raise Unavailable("schema: multiquotes has no list of results")
+            raise Unreadable("schema: multiquotes has no list of results")
         prices: dict[str, Decimal] = {}
         for row in results:
             quote = row.get("data") if isinstance(row, dict) else None
             last = price(quote, "ltp", f"quote of {row.get('symbol')}") if isinstance(quote, dict) else None
-            if last is not None and row.get("exchange") in (None, self._exchange):
-                prices[str(row.get("symbol"))] = last
+            if last is not None and _word(row.get("exchange")) in ("", self._exchange):
+                prices[self._spelling.ours(row.get("symbol"))] = last
         return {symbol: prices[symbol] for symbol in symbols if symbol in prices}
 
     def instrument(self, symbol: str) -> Instrument:
         found = self._read("symbol", {"symbol": symbol, "exchange": self._exchange}).get("data")
         if not isinstance(found, dict):
-            raise Unavailable(f"schema: symbol {symbol} has no data")
+            raise Unreadable(f"schema: symbol {symbol} has no data")
         tick, lot = price(found, "tick_size", symbol), price(found, "lotsize", symbol)
         if tick is None or lot is None:  # a default here would round every stop wrongly
             raise Refused(f"{symbol} has no {'lot' if tick else 'tick'} size on {self._exchange}: it cannot be traded")
         freeze = price(found, "freeze_qty", symbol)
+        self._spelling.add(symbol, *(str(found[key]) for key in ("symbol", "brsymbol", "token") if found.get(key)))
         return Instrument(symbol, self._exchange, tick, lot, min_qty=lot, freeze_qty=None if freeze == 1 else freeze)
 
     def session_hours(self, day: date) -> SessionHours | None:
@@ -222,10 +232,17 @@ class OpenAlgo:
         about = found.get("data")
         mode = about.get("mode") if isinstance(about, dict) else None
         if mode not in ("live", "analyze"):
-            raise Unavailable(f"schema: analyzer says mode {printable(repr(mode), 30)}")
+            raise Unreadable(f"schema: analyzer says mode {printable(repr(mode), 30)}")
         if self._expect_mode not in (None, mode):
             raise Fatal(f"the server is in {mode} mode, {self._expect_mode} was configured")
         return str(mode)
+
+    def skew_ms(self) -> int | None:
+        return self._skew.ahead_ms()
+
+    def refused(self) -> dict[str, int]:
+        with self._lock:
+            return {"refused rows": len(self._refused)}
 
     def close(self) -> None:
         self._transport.close()
@@ -265,6 +282,7 @@ class OpenAlgo:
         left_s = (until_ms - self._clock.monotonic_ms()) / 1000
         body = _encoder.encode({"apikey": self._key, **fields})
         reply = self._transport.post(f"/api/v1/{path}", body, read=asked is Asked.READ, deadline_s=left_s)
+        self._skew.heard(reply.date, reply.sent_ms, reply.sent_ms + reply.elapsed_ms)
         return reply, decode(reply.body)
 
     def _change(self, path: str, fields: dict[str, Any], lane: Lane) -> None:
@@ -302,7 +320,7 @@ class OpenAlgo:
         found = self._good(path, reply, body).get("data")
         rows = found.get(key) if isinstance(found, dict) else found
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise Unavailable(f"schema: {path} sent {printable(repr(found), 40)} for a list")
+            raise Unreadable(f"schema: {path} sent {printable(repr(found), 40)} for a list")
         return rows
 
     def _failure(self, path: str, asked: Asked, reply: Reply) -> BrokerError:
@@ -324,36 +342,59 @@ class OpenAlgo:
     # --- rows ---
 
     def _row(self, row: dict[str, Any]) -> OrderRow:
-        return order_row(row, self._zone, self._clock.now_ms())
+        return msgspec.structs.replace(order_row(row, self._zone, self._clock.now_ms()), symbol=self._symbol(row))
+
+    def _symbol(self, row: dict[str, Any]) -> str:
+        """Ours, however it is spelled. Of another exchange or product it is another thing, and named so (REC-09, REC-10)."""
+        symbol = printable(self._spelling.ours(row.get("symbol")))  # null while the server's master contract lacks it
+        exchange, product = _word(row.get("exchange")), _word(row.get("product"))
+        if exchange in ("", self._exchange) and product in ("", self._product):
+            return symbol
+        return printable(f"{symbol} {exchange} {product}")
 
     def _with_trades(self, rows: list[OrderRow], lane: Lane, until_ms: int) -> list[OrderRow]:
         """What closed orders filled, summed from the tradebook where the row cannot say; asked for only then."""
         if not any(map(_needs_trades, rows)):
             return rows
-        trades = self._trades(lane, until_ms)
-        return [_filled_from(row, trades) if _needs_trades(row) else row for row in rows]
+        trades, incomplete = self._trades(lane, until_ms)
+        return [_filled_from(row, trades, incomplete) if _needs_trades(row) else row for row in rows]
 
-    def _trades(self, lane: Lane, until_ms: int) -> list[FillRow]:
+    def _trades(self, lane: Lane, until_ms: int) -> tuple[list[FillRow], set[str]]:
+        """Every execution that can be used, and the orders of which one cannot: what those have filled is not known."""
         now_ms = self._clock.now_ms()
         seen: Counter[tuple[object, ...]] = Counter()
         fills: list[FillRow] = []
+        incomplete: set[str] = set()
         for row in self._rows("tradebook", "trades", lane, until_ms):
-            fill = self._fill(row, now_ms, seen)
+            venue = venue_id(row, "a tradebook row")
+            try:
+                fill = self._fill(venue, row, now_ms, seen)
+            except Unreadable as wrong:
+                incomplete.add(venue)
+                self._refuse(venue, f"tradebook row refused, {wrong}: asking for its order")
+                continue
             if fill is None:
-                log.warning("tradebook row of order %s has quantity 0: not a fill", order_id(row.get("orderid")))
+                self._refuse(venue, f"tradebook row of order {venue} has quantity 0: not a fill")
             else:
                 fills.append(fill)
-        return fills
+        return fills, incomplete
 
-    def _fill(self, row: dict[str, Any], now_ms: int, seen: Counter[tuple[object, ...]]) -> FillRow | None:
-        venue = venue_id(row, "a tradebook row")
+    def _refuse(self, venue: str, why: str) -> None:
+        """Counted and told once, however often the venue shows it."""
+        with self._lock:
+            if (venue, why) in self._refused or len(self._refused) >= KEPT_REFUSED:
+                return
+            self._refused.add((venue, why))
+        log.warning(why)
+
+    def _fill(self, venue: str, row: dict[str, Any], now_ms: int, seen: Counter[tuple[object, ...]]) -> FillRow | None:
         where = f"trade of order {venue}"
         qty = quantity(field(row, "quantity", where), f"{where} quantity")
         if qty == 0:
             return None
         paid = price(row, "average_price", where) or price(row, "price", where)
         if paid is None:
-            raise Unavailable(f"schema: {where} has no price")
+            raise Unreadable(f"schema: {where} has no price")
         stamp = printable(str(row.get("timestamp") or ""), 40)
         at_ms = epoch_ms(stamp, self._zone, now_ms)
         trade = order_id(row.get("tradeid"))
@@ -362,7 +403,12 @@ class OpenAlgo:
             seen[facts] += 1  # equal rows are told apart by their count: the same ids at every poll, in any order
             trade = f"{venue}/{stamp}/{_plain(qty)}@{_plain(paid)}/{seen[facts]}"
         when_ms = now_ms if at_ms is None else at_ms  # the time is for people; the fill counts without it
-        return FillRow(trade, venue, str(row.get("symbol") or ""), side(row, where), qty, paid, when_ms)
+        return FillRow(trade, venue, self._symbol(row), side(row, where), qty, paid, when_ms)
+
+
+def _word(value: object) -> str:
+    """An exchange or product in one spelling; "" where none is said."""
+    return "" if value is None else str(value).strip().upper()
 
 
 def _lane(order: Order) -> Lane:
@@ -391,9 +437,11 @@ def _needs_trades(row: OrderRow) -> bool:
     return row.state.closed and (row.filled is None or (row.state is Reported.FILLED and row.filled == 0))
 
 
-def _filled_from(row: OrderRow, trades: list[FillRow]) -> OrderRow:
+def _filled_from(row: OrderRow, trades: list[FillRow], incomplete: set[str]) -> OrderRow:
     own = [trade for trade in trades if trade.venue_id == row.venue_id]
     filled = sum((trade.qty for trade in own), ZERO)
+    if row.venue_id in incomplete:
+        return msgspec.structs.replace(row, filled=None, average=None)
     if not filled:
         return msgspec.structs.replace(row, filled=None if row.state is Reported.FILLED else ZERO, average=None)
     value = sum((trade.qty * trade.price for trade in own), ZERO)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from brokers.base import BrokerError, Fatal, OrderRow, Refused, Unanswered, Unavailable
+from brokers.base import BrokerError, Fatal, OrderRow, Refused, Unanswered, Unavailable, Unreadable
 from brokers.openalgo_words import reported
 from state.orders import OrderType, Side
 
@@ -153,13 +153,13 @@ def number(value: object, where: str) -> Decimal:
             found = Decimal("NaN")
         if found.is_finite() and (found == 0 or -12 <= found.adjusted() <= 15):
             return found
-    raise Unavailable(f"schema: {where} is {printable(repr(value), 60)}, not a number")
+    raise Unreadable(f"schema: {where} is {printable(repr(value), 60)}, not a number")
 
 
 def field(row: dict[str, Any], key: str, where: str) -> Any:
     """A field that must be there. Code that defaulted a missing one to 0 has tripled a position."""
     if key not in row:
-        raise Unavailable(f"schema: {where} has no {key!r}")
+        raise Unreadable(f"schema: {where} has no {key!r}")
     return row[key]
 
 
@@ -172,21 +172,21 @@ def price(row: dict[str, Any], key: str, where: str) -> Decimal | None:
 def quantity(value: object, where: str) -> Decimal:
     found = number(value, where)
     if found < 0:
-        raise Unavailable(f"schema: {where} is {found}, below 0")
+        raise Unreadable(f"schema: {where} is {found}, below 0")
     return found
 
 
 def side(row: dict[str, Any], where: str) -> Side:
     word = str(row.get("action", "")).strip().upper()
     if word not in ("BUY", "SELL"):
-        raise Unavailable(f"schema: {where} has action {printable(word, 30)!r}")
+        raise Unreadable(f"schema: {where} has action {printable(word, 30)!r}")
     return Side(word)
 
 
 def venue_id(row: dict[str, Any], where: str) -> str:
     found = order_id(row.get("orderid"))
     if found is None:
-        raise Unavailable(f"schema: {where} has no order id")
+        raise Unreadable(f"schema: {where} has no order id")
     return found
 
 

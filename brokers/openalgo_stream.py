@@ -18,6 +18,7 @@ import msgspec
 
 from brokers.base import OrderRow, Reported
 from brokers.dialect import (
+    Incomplete,
     LoggedIn,
     LoginRefused,
     Message,
@@ -30,7 +31,9 @@ from brokers.dialect import (
     Trouble,
 )
 from brokers.openalgo_words import reported
+from brokers.spelling import Spelling
 from state.orders import OrderType, Side
+from state.threads import OS_THREADS
 
 LTP = 1  # subscription mode: last traded price only
 SYMBOLS_PER_FRAME = 500  # 5,000 in one frame come near the usual 1 MB limit of a server
@@ -101,7 +104,7 @@ class OpenAlgoStream:
 
     needs_login = True
 
-    def __init__(self, url: str, api_key: str, exchange: str) -> None:
+    def __init__(self, url: str, api_key: str, exchange: str, spelling: Spelling | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ValueError(f"not a WebSocket address: {url}")
@@ -110,11 +113,14 @@ class OpenAlgoStream:
         self.url = url
         self._api_key = api_key
         self._exchange = exchange
+        self._spelling = spelling or Spelling(OS_THREADS)
 
     def hello(self) -> list[str]:
         return [_frame(action="authenticate", api_key=self._api_key)]
 
     def subscribe(self, symbols: Sequence[str]) -> list[str]:
+        for symbol in symbols:
+            self._spelling.add(symbol)
         parts = [symbols[at : at + SYMBOLS_PER_FRAME] for at in range(0, len(symbols), SYMBOLS_PER_FRAME)]
         return [
             _frame(
@@ -130,15 +136,18 @@ class OpenAlgoStream:
         return [_frame(action="subscribe_orders", request_id="o1")]
 
     def receive(self, frame: bytes) -> Message:
-        """The hot path is the first six lines: a tick decodes at once, everything else fails there and is looked at."""
+        """The hot path is the first few lines: a tick decodes at once, everything else fails there and is looked at."""
         try:
             tick = _read_tick(frame)
         except _UNREADABLE:
             return self._receive_other(frame)
-        if tick.exchange != self._exchange:
-            return Noise("other exchange")
+        symbol = self._spelling.known.get(tick.symbol)
+        if symbol is None or tick.exchange != self._exchange:
+            if tick.exchange.strip().upper() != self._exchange:
+                return Noise("other exchange")
+            symbol = self._spelling.ours(tick.symbol)
         at = tick.data.timestamp
-        return Tick(tick.symbol, tick.data.ltp, at if type(at) is int and at > SECONDS_BELOW else _epoch_ms(at))
+        return Tick(symbol, tick.data.ltp, at if type(at) is int and at > SECONDS_BELOW else _epoch_ms(at))
 
     def _receive_other(self, frame: bytes) -> Message:
         try:
@@ -167,28 +176,33 @@ class OpenAlgoStream:
                 return Noise("unknown type")
 
     def _subscribed(self, lines: Iterable[_Line]) -> Subscribed:
-        ours = [line for line in lines if line.symbol is not None and line.exchange == self._exchange]
+        ours = [(self._spelling.ours(line.symbol), line) for line in lines if self._is_ours(line.exchange)]
         return Subscribed(
-            ok=tuple(line.symbol for line in ours if line.symbol and line.status == "success"),
-            failed={line.symbol: _text(line.message) or "refused" for line in ours if line.symbol and line.status != "success"},
+            ok=tuple(symbol for symbol, line in ours if symbol and line.status == "success"),
+            failed={symbol: _text(line.message) or "refused" for symbol, line in ours if symbol and line.status != "success"},
         )
+
+    def _is_ours(self, exchange: str | None) -> bool:
+        return exchange is not None and exchange.strip().upper() == self._exchange
 
     def _order(self, frame: bytes) -> Message:
         try:
             update = _read_order(frame)
-            return self._row(update) if update.exchange == self._exchange else Noise("order at another exchange")
+            return self._row(update) if self._is_ours(update.exchange) else Noise("order at another exchange")
         except _UNREADABLE:
-            return Trouble("an order update cannot be read; polling has to find it")
+            return Incomplete("an order update lacks its side, quantity, price or more; asking the venue")
 
     def _row(self, update: _OrderUpdate) -> OrderRow:
         numbers = (update.quantity, update.price, update.trigger_price, update.filled_quantity, update.average_price)
         if not all(number is None or (number.is_finite() and number >= 0) for number in numbers) or not update.quantity:
             raise ValueError("a quantity or price that is none")
+        if update.filled_quantity and not update.average_price:
+            raise ValueError("an execution without a price")
         state, kind = reported(update.order_status), ORDER_TYPES.get(update.pricetype.strip().upper())
         limit_is_told = kind in WITH_LIMIT and state is Reported.WORKING and not update.filled_quantity
         return OrderRow(
             venue_id=str(update.orderid),
-            symbol=update.symbol,
+            symbol=self._spelling.ours(update.symbol),
             side=Side(update.action.strip().upper()),
             state=state,
             qty=update.quantity,

@@ -20,9 +20,7 @@ from state.orders import ZERO, Order
 class Paper:
     """A `Broker` whose venue is a MatchingEngine. Thread-safe; answers at once; never Unavailable, never Unanswered."""
 
-    capabilities = Capabilities(
-        client_ids=True, replace=True, native_stops=True, oco=False, order_stream=True, settle_window_s=0.0
-    )
+    capabilities = Capabilities(client_ids=True, replace=True, native_stops=True, order_stream=True, settle_window_s=0.0)
 
     def __init__(self, instruments: Mapping[str, Instrument], clock: Clock, fee_rate: Decimal = ZERO) -> None:
         self._instruments = instruments
@@ -83,6 +81,12 @@ class Paper:
 
     def session_hours(self, day: date) -> SessionHours | None:
         return None
+
+    def skew_ms(self) -> int | None:
+        return None
+
+    def refused(self) -> dict[str, int]:
+        return {}
 
     def close(self) -> None:
         """Nothing is open."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from brokers.base import Broker, BrokerError, Fatal, PositionRow
+from brokers.base import Broker, BrokerError, Fatal, PositionRow, Unreadable
 from brokers.reports import Reports
 from state.clock import Clock
 from state.orders import Order, Purpose, Status
@@ -28,6 +28,7 @@ class PollListener(Protocol):
     """Told after the fact; must not block."""
 
     def sweeping(self) -> None: ...
+    def compared(self, ahead_ms: int | None) -> None: ...
     def swept(self) -> None: ...
     def poll_failed(self, failures: int, reason: str) -> None: ...
     def fatal(self, reason: str) -> None: ...
@@ -55,7 +56,9 @@ class Poller:
         self._stale = stale
         self._stop = clock.threads.event()
         self._wanted = clock.threads.event()
+        self._turn: object = None  # of the thread that polls: another one may have to take its place
         self._failures = 0
+        self._unclear = False
         self._asked_ms = clock.monotonic_ms() - int(PULSE_S * 1000)
         self._asked_for: dict[str, int] = {}  # orders the book does not show -> how often they were asked for
         self.alive_ms = clock.monotonic_ms()
@@ -63,7 +66,8 @@ class Poller:
 
     def run(self) -> None:
         next_ms = self._clock.monotonic_ms() + self._interval_ms
-        while not self._stop.is_set():
+        mine = self._turn = object()
+        while not self._stop.is_set() and self._turn is mine:
             self.alive_ms = self._clock.monotonic_ms()
             if self.alive_ms >= next_ms or self._wanted.is_set():
                 self._wanted.clear()
@@ -84,13 +88,21 @@ class Poller:
         """Sweep now: after a reconnect, for instance."""
         self._wanted.set()
 
+    def look_soon(self) -> None:
+        """Something happened that only the books can tell: look at the next pulse, however many such messages come."""
+        self._unclear = True
+
     def sweep(self, positions: bool = True, source: str = "poll") -> bool:
         """One round. True when the venue answered everything."""
         self._listener.sweeping()
+        self._unclear = False
         asked_ms = self._asked_ms = self._clock.monotonic_ms()
         try:
             orders = self._broker.orders()
             fills = self._broker.fills()
+        except Unreadable as error:
+            self._ask_for_each(source)
+            return self._failed(error)
         except BrokerError as error:
             return self._failed(error)
         held, failure = self._look_further(positions)
@@ -100,8 +112,28 @@ class Poller:
             return self._failed(failure)
         self._failures = 0
         self.sweeps += positions
+        self._compare_clocks()
         self._listener.swept()
         return True
+
+    def _ask_for_each(self, source: str) -> None:
+        """One book cannot be read, for the row of a stranger perhaps: our own orders are asked for by their ids (FIL-16)."""
+        try:
+            for fill in self._broker.fills():
+                self._reports.fill(fill, source)
+        except Unreadable:
+            pass  # the trade book it was
+        except BrokerError:
+            return
+        live = (order for state in self._states.values() for order in state.snapshot.live_orders())
+        for order in self._in_turn([order for order in live if order.venue_id is not None]):
+            self._ask_for(order)
+
+    def _compare_clocks(self) -> None:
+        """By answers that have come anyway."""
+        ahead_ms = self._broker.skew_ms()
+        self._reports.ahead_ms = max(ahead_ms or 0, 0)
+        self._listener.compared(ahead_ms)
 
     def _look_further(self, positions: bool) -> tuple[list[PositionRow] | None, BrokerError | None]:
         """Positions and prices. When they fail, orders and fills are news all the same."""
@@ -154,7 +186,7 @@ class Poller:
         if since_ms < int(PULSE_S * 1000) or self._failures >= FAILURES_BEARABLE:
             return False  # a venue that answers nobody is asked once in a round
         settle_ms = self._reports.settle_ms
-        return any(since_ms >= _gap_ms(state.snapshot, now_ms, settle_ms) for state in self._states.values())
+        return self._unclear or any(since_ms >= _gap_ms(state.snapshot, now_ms, settle_ms) for state in self._states.values())
 
 
 def _gap_ms(snapshot: Snapshot, now_ms: int, settle_ms: int) -> int:

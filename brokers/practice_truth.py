@@ -146,17 +146,16 @@ class Truth(msgspec.Struct):
 
     def bare_spans(self, symbol: str) -> list[tuple[int, int, Decimal]]:
         """(from, until, most quantity) in real ms of every stretch with unprotected quantity; an open one lasts until now."""
-        points = self.timeline.get(symbol, [])
-        ends = [later.real_ms for _, later in pairwise(points)] + [self.real_ms]
+        moments = [(point.real_ms, point.bare) for point in self.timeline.get(symbol, [])]
         spans: list[tuple[int, int, Decimal]] = []
-        for point, end_ms in zip(points, ends, strict=True):
-            if not point.bare:
+        for (from_ms, bare), (until_ms, _) in pairwise([*moments, (self.real_ms, ZERO)]):
+            if not bare:
                 continue
-            if spans and spans[-1][1] == point.real_ms:
+            if spans and spans[-1][1] == from_ms:
                 start_ms, _, most = spans.pop()
-                spans.append((start_ms, end_ms, max(most, point.bare)))
+                spans.append((start_ms, until_ms, max(most, bare)))
             else:
-                spans.append((point.real_ms, end_ms, point.bare))
+                spans.append((from_ms, until_ms, bare))
         return [span for span in spans if span[1] > span[0]]
 
 

@@ -47,6 +47,7 @@ class Reports:
         self._states = states
         self._clock = clock
         self.settle_ms = int(settle_window_s * 1000)  # how long an unanswered order may still turn out accepted
+        self.ahead_ms = 0  # how far our clock is known to be ahead of the venue's. Poll thread only
         self._lock = clock.threads.lock()  # guards the two maps
         self._ours: dict[str, tuple[str, str]] = {}  # venue order id -> symbol, client order id
         self._early: OrderedDict[str, list[OrderRow]] = OrderedDict()
@@ -63,8 +64,8 @@ class Reports:
             self._ours[venue_id] = (symbol, client_id)
             return self._early.pop(venue_id, [])
 
-    def order_update(self, row: OrderRow, asked_ms: int, source: str) -> None:
-        """One row from the stream or a query."""
+    def order_update(self, row: OrderRow, asked_ms: int, source: str) -> bool:
+        """One row from the stream or a query. True when it may be of an order that is looked for: the books will tell."""
         owner = self._owner(row)
         if owner is not None:
             self._see(*owner, row, asked_ms, source)
@@ -75,6 +76,9 @@ class Reports:
                 del rows[:-KEPT_PER_ORDER]
                 while len(self._early) > KEPT_EARLY_ROWS:
                     self._early.popitem(last=False)
+            live = self._states[row.symbol].snapshot.live_orders()
+            return any(_nameless(order) and order.status is Status.UNKNOWN for order in live)
+        return False
 
     def sweep(
         self,
@@ -88,6 +92,7 @@ class Reports:
 
         Returns the live orders of ours that the book did not show: each is to be asked for by its id.
         """
+        orders = list({row.venue_id: row for row in orders}.values())  # a page that was read twice shows no second order
         strangers: dict[str, list[OrderRow]] = {}
         for row in orders:
             owner = self._owner(row)
@@ -218,7 +223,9 @@ class Reports:
         rows = sorted((row for row in fills if row.symbol == symbol), key=lambda row: row.at_ms)
         after = rows[next(place for place, row in enumerate(rows) if row.trade_id == first.trade_id) :]
         with self._lock:
-            return tuple((row.at_ms, row.qty * row.side.sign) for row in after if row.venue_id in self._ours)
+            ours = [row for row in after if row.venue_id in self._ours]
+        made = (self._made(row, self._states[symbol], "", Purpose.EXIT, "") for row in ours)
+        return tuple((fill.at_ms, fill.moved * fill.side.sign) for fill in made)
 
     # -- unanswered submits ------------------------------------------------------------------------------------------------
 
@@ -228,8 +235,14 @@ class Reports:
         `unshown`: executions in this symbol whose order the book does not show. With one of those, absence is not proved.
         """
         snapshot = state.snapshot
-        for order in [order for order in snapshot.live_orders() if _nameless(order) and order.status is Status.UNKNOWN]:
-            alike = [row for row in strangers if looks_like(order, row)]
+        nameless = [order for order in snapshot.live_orders() if _nameless(order)]
+        for order in [order for order in nameless if order.status is Status.QUARANTINED and order.purpose is not Purpose.ENTRY]:
+            if any(looks_like(order, row) and not row.state.closed for row in strangers):
+                self._absent.discard(order.client_id)
+            elif self._is_over(order, asked_ms):  # whatever it became, it works no longer: what it sold, the position tells
+                self._give_up(symbol, order, strangers, unshown)
+        for order in [order for order in nameless if order.status is Status.UNKNOWN]:
+            alike = [row for row in strangers if looks_like(order, row, self.ahead_ms)]
             if len(alike) == 1:
                 early = self.bind(symbol, order.client_id, alike[0].venue_id)
                 for row in early:
@@ -237,24 +250,39 @@ class Reports:
             elif alike:
                 ids = ", ".join(row.venue_id for row in alike)
                 self._apply(symbol, WasQuarantined, client_id=order.client_id, reason=f"venue orders {ids} all look like it")
-            elif asked_ms - order.changed_ms >= self.settle_ms:
-                self._give_up(symbol, order, unshown)
+            elif self._is_over(order, asked_ms):
+                self._give_up(symbol, order, strangers, unshown)
         self._remember_foreign(symbol, snapshot, strangers)
 
-    def _give_up(self, symbol: str, order: Order, unshown: list[FillRow]) -> None:
-        """The window is over and the book shows nothing of it; do the executions agree?"""
+    def _is_over(self, order: Order, asked_ms: int) -> bool:
+        return asked_ms - order.changed_ms >= self.settle_ms
+
+    def _give_up(self, symbol: str, order: Order, strangers: list[OrderRow], unshown: list[FillRow]) -> None:
+        """The window is over and the book shows nothing of it; do the executions agree, and can it have become another?"""
         with self._lock:
             nobodys = [fill for fill in unshown if fill.venue_id not in self._ours and fill.venue_id not in order.baseline]
-        since_ms = order.created_ms - CLOCK_SKEW_MS
+        since_ms = order.created_ms - CLOCK_SKEW_MS - self.ahead_ms
         maybe = {fill.venue_id for fill in nobodys if fill.side is order.side and fill.at_ms >= since_ms}
         if maybe:
             reason = f"no order like it, but executions of {', '.join(sorted(maybe))}, which the book does not show"
+            self._apply(symbol, WasQuarantined, client_id=order.client_id, reason=reason)
+        elif changed := [row.venue_id for row in strangers if self._may_have_become(order, row)]:
+            reason = f"no order like it, but venue order {', '.join(changed)} came since: ours, changed on its way?"
             self._apply(symbol, WasQuarantined, client_id=order.client_id, reason=reason)
         elif order.client_id not in self._absent:
             self._absent.add(order.client_id)  # one empty answer proves nothing
         else:
             self._absent.discard(order.client_id)
             self._apply(symbol, ProvedAbsent, client_id=order.client_id)
+
+    def _may_have_become(self, order: Order, row: OrderRow) -> bool:
+        """Gateways change an order that would trade at any price. What is over already is only of interest at first."""
+        over = row.state is Reported.REJECTED or (row.state.closed and order.status is Status.QUARANTINED)
+        if over or order.limit_price is not None:
+            return False
+        same_size: dict[str, Any] = {"type": None, "trigger_price": None, "limit_price": None}
+        forgiven = same_size if row.qty == order.qty else {"qty": order.qty}
+        return looks_like(order, msgspec.structs.replace(row, **forgiven), self.ahead_ms)
 
     def _remember_foreign(self, symbol: str, snapshot: Snapshot, strangers: Iterable[OrderRow]) -> None:
         """Orders of others are left alone; one that looks like what we held for never sent came late, and a person must look."""
@@ -263,7 +291,7 @@ class Reports:
         new = [row for row in strangers if row.venue_id not in snapshot.foreign]
         shown = [row for row in new if row.state is not Reported.REJECTED]
         for order in snapshot.ended:
-            late = [row.venue_id for row in shown if order.venue_id is None and looks_like(order, row)]
+            late = [row.venue_id for row in shown if order.venue_id is None and looks_like(order, row, self.ahead_ms)]
             if late:
                 reason = f"venue order {', '.join(late)} looks like {order.client_id}"
                 self._apply(symbol, WasQuarantined, client_id=order.client_id, reason=reason)
@@ -275,8 +303,11 @@ def _nameless(order: Order) -> bool:
     return order.venue_id is None
 
 
-def looks_like(order: Order, row: OrderRow) -> bool:
-    """Could this row be that unanswered order? Everything the row says must agree; what it does not say cannot contradict."""
+def looks_like(order: Order, row: OrderRow, ahead_ms: int = 0) -> bool:
+    """Could this row be that unanswered order? Everything the row says must agree; what it does not say cannot contradict.
+
+    `ahead_ms`: how far our clock is ahead of the venue's, whose row then seems older than it is.
+    """
     return (
         row.venue_id not in order.baseline
         and row.side is order.side
@@ -284,7 +315,7 @@ def looks_like(order: Order, row: OrderRow) -> bool:
         and row.type in (None, order.type)
         and (row.trigger_price is None or row.trigger_price == order.trigger_price)
         and (row.limit_price is None or order.limit_price is None or row.limit_price == order.limit_price)
-        and (row.at_ms is None or row.at_ms >= order.created_ms - CLOCK_SKEW_MS)
+        and (row.at_ms is None or row.at_ms >= order.created_ms - CLOCK_SKEW_MS - ahead_ms)
         and row.client_id in (None, order.client_id)
     )
 

@@ -6,6 +6,7 @@ Everything here returns at once: it may be called on the tick thread. It decides
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Protocol
 
 from brokers.base import OrderRow
@@ -17,6 +18,9 @@ from state.clock import Clock
 from state.commands import Alarm
 from state.events import EntriesOff, EntriesOn
 from state.symbol_state import SymbolState, Work
+
+
+SKEW_LIMIT_MS = 2_000  # how far our clock may be off the venue's
 
 
 class Voice(Protocol):
@@ -132,6 +136,17 @@ class Switchboard:
     def sweeping(self) -> None:
         self._asked_on = self.feed.connection if self.feed is not None else 0
 
+    def compared(self, ahead_ms: int | None) -> None:
+        """This machine's clock and the venue's. With the time wrong, no window, cutoff or age of a price can be trusted."""
+        if ahead_ms is None or abs(ahead_ms) <= SKEW_LIMIT_MS:
+            self.unblock("clock")
+            return
+        if "clock" not in self._blocked:  # one line for as long as it lasts
+            self._fault()
+            off = f"at least {Decimal(abs(ahead_ms)) / 1000:.1f} s {'ahead of' if ahead_ms > 0 else 'behind'} the venue's"
+            self._voice.alarm(f"this machine's clock is {off}: no entries until it is set; protection goes on")
+        self.block("clock", "this machine's clock and the venue's differ")
+
     def swept(self) -> None:
         self.polls += 1
         self.answering = True
@@ -152,7 +167,12 @@ class Switchboard:
     # -- feed ------------------------------------------------------------------------------------------------------------
 
     def order_update(self, row: OrderRow) -> None:
-        self._reports.order_update(row, self._clock.monotonic_ms(), "stream")
+        if self._reports.order_update(row, self._clock.monotonic_ms(), "stream"):
+            self.order_unclear()
+
+    def order_unclear(self) -> None:
+        if self.poller is not None:
+            self.poller.look_soon()
 
     def connected(self) -> None:
         self._voice.info("feed connected; asking for orders, fills and positions before the first tick decides")

@@ -48,6 +48,8 @@ class Reply(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     elapsed_ms: int
+    date: str | None = None  # the server's clock, as its header says it
+    sent_ms: int = 0  # this machine's wall clock when the request went out
 
 
 class Transport:
@@ -66,12 +68,14 @@ class Transport:
         clock: Clock | None = None,
         max_idle_ms: int | None = None,
         max_body: int = MAX_BODY,
+        wall: Clock | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._loopback = _checked_loopback(self._base_url)
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._clock: Clock = clock or SystemClock()
+        self._wall: Clock = wall or SystemClock()  # a session's own time may be scaled
         self._max_idle_ms = max_idle_ms or (MAX_IDLE_LOOPBACK_MS if self._loopback else MAX_IDLE_REMOTE_MS)
         self._max_body = max_body
         self._local = threading.local()
@@ -84,8 +88,8 @@ class Transport:
         started_ms = self._clock.monotonic_ms()
         limit_s = self._timeout_s if deadline_s is None else min(deadline_s, self._timeout_s)
         exchange = _Exchange(self._clock, started_ms + int(limit_s * 1000), self._max_idle_ms)
-        answered: tuple[int, bytes] | None = None
-        why = ""
+        answered: tuple[int, bytes, str | None] | None = None
+        sent_ms, why = self._wall.now_ms(), ""
         try:
             answered = self._exchange(self._line(), exchange, path, body)
         except Exception as error:  # once a byte may be out, even a defect of ours must not read as "not sent"
@@ -94,7 +98,7 @@ class Transport:
             why = str(error) if isinstance(error, Unavailable) else _cause(error)
         elapsed_ms = self._clock.monotonic_ms() - started_ms
         if answered is not None:
-            return Reply(answered[0], answered[1], elapsed_ms)
+            return Reply(answered[0], answered[1], elapsed_ms, answered[2], sent_ms)
         # Raised outside the except block: the library's exception holds the request, and with it the key.
         name = path.partition("?")[0].strip("/")
         if not exchange.sent:
@@ -110,7 +114,7 @@ class Transport:
         for line in lines:
             line.session.close()
 
-    def _exchange(self, line: _Line, exchange: _Exchange, path: str, body: bytes) -> tuple[int, bytes]:
+    def _exchange(self, line: _Line, exchange: _Exchange, path: str, body: bytes) -> tuple[int, bytes, str | None]:
         left_s = exchange.left_s()
         request = line.request(path, body)
         _current.exchange = exchange
@@ -120,7 +124,7 @@ class Transport:
         try:
             content = self._read(answer)
             whole = True
-            return answer.status_code, content
+            return answer.status_code, content, answer.headers.get("Date")
         finally:
             request.body = None
             if not whole:

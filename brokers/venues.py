@@ -11,6 +11,7 @@ from brokers.base import Broker
 from brokers.dialect import Dialect
 from brokers.openalgo import OpenAlgo
 from brokers.openalgo_stream import OpenAlgoStream
+from brokers.spelling import Spelling
 from state.clock import Clock
 
 
@@ -35,6 +36,7 @@ class UnknownVenue(ValueError):
 
 def _openalgo(account: Account, clock: Clock) -> tuple[Broker, Dialect]:
     key = account.keys["OPENALGO_API_KEY"]
+    spelling = Spelling(clock.threads)
     broker = OpenAlgo(
         account.rest_url,
         key,
@@ -45,8 +47,9 @@ def _openalgo(account: Account, clock: Clock) -> tuple[Broker, Dialect]:
         clock,
         expect_mode=account.expect_mode,
         timezone=account.timezone,
+        spelling=spelling,
     )
-    return broker, OpenAlgoStream(account.ws_url, key, account.exchange)
+    return broker, OpenAlgoStream(account.ws_url, key, account.exchange, spelling)
 
 
 ADAPTERS: dict[str, Callable[[Account, Clock], tuple[Broker, Dialect]]] = {

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, tzinfo
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,22 @@ class Program(msgspec.Struct, frozen=True):
     stories: Collection[str]
 
 
+LATE: dict[str, str] = {}  # commands whose modules are read when they are asked for: name -> "module:attribute"
+
+
 class DefaultRun(click.Group):
     """A group in which no command means `run`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *LATE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in LATE:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = LATE[cmd_name].split(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h")):

@@ -15,8 +15,9 @@ import msgspec
 from ops.config import Config
 from ops.report import SymbolFacts
 from state.instrument import Instrument
-from state.rules import Rules
+from state.rules import Able, Rules
 from state.session import Calendar, CalendarError, Session
+from state.snapshot import Snapshot
 from state.strategy import Strategy, View
 from state.symbol_state import SymbolState
 
@@ -60,7 +61,7 @@ def make_rules(
     session: Session,
     strategies: Mapping[str, type[Strategy]],
     *,
-    can_replace: bool,
+    able: Able,
     entry_timeout_ms: int | None = None,
 ) -> Rules:
     """The rules of one symbol for one session. `entry_timeout_ms` None: as configured."""
@@ -77,8 +78,22 @@ def make_rules(
         entry_timeout_ms=config.orders.entry_timeout_ms if entry_timeout_ms is None else entry_timeout_ms,
         order_timeout_ms=config.orders.timeout_ms,
         unprotected_limit_ms=config.risk.unprotected_limit_ms,
-        can_replace=can_replace,
+        **msgspec.structs.asdict(able),
     )
+
+
+def edited_while_held(config: Config, planned: Planned, snapshot: Snapshot) -> str | None:
+    """What the file says otherwise than a position was entered with, by its path. The position keeps what the journal says."""
+    orders = (*snapshot.live_orders(), *snapshot.ended)
+    entry = next((order for order in orders if order.client_id == snapshot.trip), None)
+    if not snapshot.position or entry is None or entry.qty == planned.qty:
+        return None
+    for i, strategy in enumerate(config.strategies):
+        for j, row in enumerate(strategy.symbols):
+            if row.symbol == planned.symbol:
+                path = f"strategies[{i}].symbols[{j}].qty"
+                return f"{path} is {planned.qty}, the position was entered with {entry.qty}: the file counts from the next entry"
+    return None
 
 
 def symbol_facts(planned: Sequence[Planned], states: Mapping[str, SymbolState]) -> list[SymbolFacts]:
@@ -101,7 +116,7 @@ class Guard(Strategy):
         raise LookupError("the symbol is no longer configured, and no stop level was recorded")
 
 
-def guard_rules(config: Config, symbol: str, qty: Decimal, instrument: Instrument, session: Session, can_replace: bool) -> Rules:
+def guard_rules(config: Config, symbol: str, qty: Decimal, instrument: Instrument, session: Session, able: Able) -> Rules:
     """Rules under which nothing is entered and what is held stays protected at its recorded level."""
     return Rules(
         instrument=instrument,
@@ -112,5 +127,5 @@ def guard_rules(config: Config, symbol: str, qty: Decimal, instrument: Instrumen
         cutoff_ms=session.cutoff_ms,
         max_entries=0,
         unprotected_limit_ms=config.risk.unprotected_limit_ms,
-        can_replace=can_replace,
+        **msgspec.structs.asdict(able),
     )

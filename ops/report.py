@@ -58,6 +58,7 @@ class SymbolReport(msgspec.Struct, frozen=True, kw_only=True):
     stop_path: list[tuple[str, str]]
     low: str | None
     high: str | None
+    dust: str = "0"  # held beside the position: too little for an order
 
 
 class TradeReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +79,7 @@ class TradeReport(msgspec.Struct, frozen=True, kw_only=True):
     exit_order: str
     source: str
     stop_path: list[tuple[str, str]]
+    dust: str = "0"  # what was left of `qty`, too little to be sold
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +181,7 @@ def _symbol(fact: SymbolFacts, s: Snapshot, trades: Sequence[Trade], path: StopP
         stop_path=_levels(path.levels, zone),
         low=None if fact.low is None else number(fact.low),
         high=None if fact.high is None else number(fact.high),
+        dust=number(s.dust or ZERO),
     )
 
 
@@ -187,6 +190,8 @@ def why(fact: SymbolFacts, s: Snapshot, trades: Sequence[Trade]) -> str:
     words = [_why_traded(fact, s, trades)]
     if s.position:
         words.append(f"still {held(s)}")
+    if s.dust:
+        words.append(f"dust {number(s.dust)} left, too little to be sold")
     if s.halted:
         words.append(f"HALTED: {s.halted}")
     return "; ".join(words)
@@ -231,6 +236,7 @@ def trade_row(trade: Trade, records: Mapping[str, OrderRecord], path: StopPath, 
         exit_order=trade.exit_order,
         source=trade.source,
         stop_path=_levels(path.of(trade.entry_order), zone),
+        dust=number(trade.dust),
     )
 
 

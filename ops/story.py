@@ -96,6 +96,8 @@ def _of(before: Snapshot, account: Account, qty: Decimal) -> str:
 def _then(after: Snapshot, account: Account) -> str:
     if after.position:
         return held(after)
+    if after.dust:
+        return f"flat but for dust {number(after.dust)}, too little to be sold"
     profit = _trip_profit(after.ledger, after.trip or _last_entry(after.ledger))
     return "flat" if profit is None else f"trip {signed(profit)} gross"
 

@@ -5,17 +5,19 @@ Each mutant breaks what recovery rests on, in the process that is killed and in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from brokers.reports import Reports
 from state import record
+from state.clock import Clock
 from state.commands import Submit
 from state.events import Restarted
 from state.journal import Journal, Resumed
 from state.snapshot import Snapshot
-from state.symbol_state import Work
+from state.symbol_state import SymbolState, Work
 
 
 def _act_before_saying() -> None:
@@ -43,6 +45,21 @@ def _count_again() -> None:
     _resume_with(lambda snapshot: replace(snapshot, ledger=replace(snapshot.ledger, trade_ids=frozenset())))
 
 
+def _forget_the_user() -> None:
+    """A restart takes what the user has traded by hand for news."""
+    _resume_with(lambda snapshot: replace(snapshot, foreign_trades=()))
+
+
+def _give_up_at_once() -> None:
+    """What the book does not show yet is held for never sent: no settle window."""
+    make = Reports.__init__
+
+    def impatient(reports: Reports, states: Mapping[str, SymbolState], clock: Clock, settle_window_s: float) -> None:
+        make(reports, states, clock, 0)
+
+    setattr(Reports, "__init__", impatient)  # noqa: B010
+
+
 def _resume_with(broken: Callable[[Snapshot], Snapshot]) -> None:
     begin = Journal.begin
 
@@ -58,6 +75,7 @@ class Mutant(NamedTuple):
 
     break_it: Callable[[], None]
     kill_at: str
+    script: str = "calm"  # of crash_day.SCRIPTS
 
 
 MUTANTS = {
@@ -65,4 +83,6 @@ MUTANTS = {
     "believe-the-journal": Mutant(_believe_the_journal, "submit:before:1"),
     "count-again": Mutant(_count_again, "replace:after:6"),
     "forget-the-stop": Mutant(_forget_the_stop, "replace:after:6"),
+    "forget-the-user": Mutant(_forget_the_user, "submit:after:7", "hostile"),
+    "give-up-at-once": Mutant(_give_up_at_once, "submit:after:3", "hostile"),
 }

@@ -7,10 +7,15 @@ out of a trace leaves all others as they were. Knows nothing of what the kinds m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 
 import msgspec
+
+
+def seeded(name: str) -> Callable[[], float]:
+    """Numbers from 0 to below 1, the same for the same name on every Python and system."""
+    return Random(name).random
 
 
 class Fate(msgspec.Struct, frozen=True, order=True, array_like=True):

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from simulation.model_rules import LEVEL_MS, Rulebook, make_rules
+from simulation.model_rules import LEVEL_MS, SETTLE_MS, Rulebook, make_rules
 
 NOW = 1_000_000  # monotonic time of every decision, less one
 BEAT = 3_000  # how far a heartbeat moves time
 OLDEST = NOW - 3 * BEAT  # older than this is simply old: every limit of ours is shorter
 ELSEWHEN = 40 * BEAT  # a restarted process counts its monotonic time from somewhere else
-SETTLE_BEATS = 3
 MOST = 5  # failures are only told apart up to here (the pauses no longer grow)
 
 Key = tuple[Any, ...]
@@ -93,6 +92,9 @@ class Machine:
             return Decision(number, (), frozenset())
         if after is before and not commands:
             return Decision(number, (), frozenset())
+        wrong = self.core.invariants.broken(before, after, commands, self.rules)
+        if wrong is not None:
+            self.faults.append(f"{key} broke {wrong}")
         touched = {order.client_id for order in after.live_orders() if order.changed_ms > NOW}
         if after.fill_ms > NOW:
             touched.add("")
@@ -148,6 +150,7 @@ class Machine:
             why="",
             peak=None,
             worst_unprotected=0,
+            unprotected_told=min(s.unprotected_told, MOST),
             ended=tuple(self._ended(order) for order in s.ended),
             closing="x" if s.closing else None,
             halted="x" if s.halted else None,
@@ -163,6 +166,7 @@ class Machine:
             attempts=min(order.attempts, MOST),
             changed_ms=max(_now(order.changed_ms), OLDEST),
             retry_ms=max(_now(order.retry_ms), NOW) if order.retry_ms else 0,
+            late_ms=max(_now(order.late_ms), OLDEST) if order.late_ms else 0,
         )
 
     def _ended(self, order: Any) -> Any:
@@ -183,7 +187,8 @@ class Machine:
             order = getattr(s, slot)
             if order is not None:
                 retry = max(order.retry_ms - BEAT, NOW) if order.retry_ms else 0
-                changes[slot] = replace(order, changed_ms=max(order.changed_ms - BEAT, OLDEST), retry_ms=retry)
+                late = max(order.late_ms - BEAT, OLDEST) if order.late_ms else 0
+                changes[slot] = replace(order, changed_ms=max(order.changed_ms - BEAT, OLDEST), retry_ms=retry, late_ms=late)
         for name in ("stop_retry_ms", "exit_retry_ms", "target_retry_ms"):
             at = getattr(s, name) - BEAT
             changes[name] = at if at > NOW else 0
@@ -199,7 +204,8 @@ class Machine:
             order = getattr(s, slot)
             if order is not None:
                 retry = order.retry_ms + ELSEWHEN if order.retry_ms else 0
-                changes[slot] = replace(order, changed_ms=order.changed_ms + ELSEWHEN, retry_ms=retry)
+                late = order.late_ms + ELSEWHEN if order.late_ms else 0
+                changes[slot] = replace(order, changed_ms=order.changed_ms + ELSEWHEN, retry_ms=retry, late_ms=late)
         for name in ("stop_retry_ms", "exit_retry_ms", "target_retry_ms", "crossed_ms", "unprotected_ms", "disagreed_ms"):
             at = getattr(s, name)
             changes[name] = at + ELSEWHEN if at else at
@@ -210,7 +216,7 @@ class Machine:
     def _info(self, s: Any) -> Info:
         known = {order.venue_id: order.client_id for order in (*s.ended, *s.live_orders()) if order.venue_id is not None}
         lost = tuple(
-            (order.client_id, fingerprint(order), NOW - order.changed_ms >= SETTLE_BEATS * BEAT)
+            (order.client_id, fingerprint(order), NOW - order.changed_ms >= SETTLE_MS)
             for order in s.live_orders()
             if order.status is self.core.orders.Status.UNKNOWN and order.venue_id is None
         )
@@ -240,7 +246,9 @@ class Machine:
         )
         if command.kind == "submit":
             return words.Submit(order)
-        return words.Replace(order, Decimal(command.qty)) if command.kind == "replace" else words.Cancel(order)
+        if command.kind == "cancel":
+            return words.Cancel(order)
+        return words.Replace(order, Decimal(command.qty), Decimal(command.trigger) if command.trigger else None)
 
     def event(self, level: int, key: Key) -> Any:
         """The machine's event for a key of the model: (name, client id, ...)."""

@@ -6,6 +6,7 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+SETTLE_MS = 9_000  # three heartbeats; nothing unanswered arrives later than two
 LEVEL_MS = 1_000_000  # session time moves in levels: an entry of one level has timed out on the next
 
 
@@ -74,4 +75,5 @@ def make_rules(core: SimpleNamespace, book: Rulebook) -> Any:
         max_retries=book.max_retries,
         entry_timeout_ms=LEVEL_MS * book.entry_timeout_levels,
         can_replace=book.can_replace,
+        settle_ms=SETTLE_MS,
     )

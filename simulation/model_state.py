@@ -77,7 +77,6 @@ class Setting(NamedTuple):
     client_ids: bool = False
     silent_rows: bool = False  # working and complete rows say nothing of fills: only trade rows do (OpenAlgo live)
     positions: bool = False
-    late_amends: bool = False  # an unanswered amend may still arrive after the next one; the stop may then step back once
     faults: tuple[tuple[str, int], ...] = ()
 
 

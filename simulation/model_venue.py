@@ -167,7 +167,7 @@ class World:
                     )
         if self._has(state, "timeout"):
             lost = self._spend(quiet, "timeout")
-            if call.stage == "sent" and (command.kind != "replace" or self.setting.late_amends):
+            if call.stage == "sent":
                 lost = lost._replace(ghosts=(*state.ghosts, (command, GHOST_BEATS)))
             yield ("TIME-OUT,", call.stage, command), self._tell(lost, ("unanswered", command.client_id, command.kind))
         if self._has(state, "idle") and call.stage == "sent" and command.kind != "submit":
@@ -217,7 +217,7 @@ class World:
         best = state.mark
         for order in state.orders:
             if order.purpose == STOP and order.state == "WORKING":
-                if best and (order.trigger - best) * self._sign < 0 and not self.setting.late_amends:
+                if best and (order.trigger - best) * self._sign < 0:
                     raise Broken(f"I6 the stop is loosened from {best} to {order.trigger}")
                 best = order.trigger
         return state._replace(mark=best)
@@ -381,7 +381,7 @@ class World:
     def _crash(self, state: State) -> State:
         """Memory is gone; what was on its way to the venue is not."""
         ghosts = state.ghosts
-        if state.call is not None and state.call.stage == "sent" and state.call.command.kind != "replace":
+        if state.call is not None and state.call.stage == "sent":
             ghosts = (*ghosts, (state.call.command, GHOST_BEATS))
         empty = state._replace(
             snapshot=self.machine.restarted(state.journal), queue=(), hand=(), call=None, ghosts=ghosts, flights=()

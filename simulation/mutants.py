@@ -28,6 +28,10 @@ BELIEVED_LATER = """    elif s.disagreements == 0:
 """
 CUTOFF = """    if draft.s.over and draft.s.position and not draft.s.closing:
         draft.set("""
+ONE_AMEND = """    if order.late_ms and (order.asked_qty is None or order.qty == wanted):
+        return
+    if draft.rules.can_replace and not order.late_ms:
+"""
 FREED = """    if order.status is Status.INTENT and event.act is Act.SUBMIT:
         draft.empty(slot)
         return
@@ -164,5 +168,33 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if order.venue_id is None:  #",
         "    if False:  #",
         ("long, silent rows",),
+    ),
+    Mutant(
+        "a second amend while the first has no answer",
+        "machine",
+        ONE_AMEND,
+        "    if draft.rules.can_replace:\n",
+        ("short, late amend",),
+    ),
+    Mutant(
+        "an amend that is not seen done at the first look was not done",
+        "sightings",
+        "if over or _as_asked(order, event.row):",
+        "if True:",
+        ("short, late amend",),
+    ),
+    Mutant(
+        "an amend counts as not done before its answer has come",
+        "sightings",
+        "    elif order.late_ms:\n        return  #",
+        "    elif False:\n        return  #",
+        ("short, late amend",),
+    ),
+    Mutant(
+        "a restart forgets an amend that may still land",
+        "record",
+        "late = order.late_ms > 0 and",
+        "late = False and",
+        ("long, late amend, crash",),
     ),
 )

@@ -1,8 +1,8 @@
 """Judges a finished practice day from outside: what truly happened at the venue against what the runner did, wrote and reported.
 
-Owns the rules (DESIGN, section 8) as pure functions over values; `truth_of` and `told_by` fetch those values, the first over
-HTTP from the venue, the second from the journal and the report. Shares no arithmetic with the runner: trips are added up here.
-Must never ask the runner what is true.
+Owns the rules (DESIGN, section 8) as pure functions over values: the venue tells the truth (brokers/practice_truth.py), journal
+and report what the runner makes of it (simulation/oracle_told.py). Shares no arithmetic with the runner, and must never ask it
+what is true.
 """
 
 from __future__ import annotations
@@ -11,32 +11,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
-from pathlib import Path
 
 import msgspec
 
-from brokers.practice import attach_venue
-from brokers.practice_truth import API, Point, TrueFill, TrueOrder, Truth
-from ops.report import Report
-from state.journal_read import JournalReader, OrderRecord
-from state.ledger import ELSEWHERE, Fill, settled_fills
+from brokers.practice_truth import API, Point, TrueOrder, Truth
+from simulation.oracle_trips import FINEST, Trip, round_trips
+from state.journal_read import OrderRecord
+from state.ledger import ELSEWHERE, Fill
 from state.orders import ZERO, OrderType, Side
 from state.reports import Reported
 from state.snapshot import Snapshot
-
-_FINEST = Decimal("0.00000001")
-
-
-class Trip(msgspec.Struct, frozen=True, order=True):
-    """One round trip. `exit_price` None: still open."""
-
-    symbol: str
-    side: str
-    qty: Decimal
-    entry_price: Decimal
-    exit_price: Decimal | None
-    entry_order: str
-    exit_order: str
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -50,19 +34,29 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Life(msgspec.Struct, frozen=True):
-    """One process of the runner, in real ms (monotonic). `recovered_ms`: it had asked the venue about everything."""
+    """One process of the runner, in real ms (monotonic). `recovered_ms`: it had asked the venue about everything.
+
+    `awake_ms`: it wrote its first line; before that lies what the system and the imports take.
+    """
 
     started_ms: int
     ended_ms: int
     recovered_ms: int | None = None
     killed: bool = False
+    awake_ms: int | None = None
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """How long things may take, in real ms. `recovery_ms`: from the start of a process until all is known and protected."""
+    """How long things may take, in real ms. `recovery_ms`: from the start of a process until all is known and protected.
+
+    `waking_ms` of that are for its first line. A crowded machine may take longer over it, which is not the runner's doing; what
+    comes after gets no more time.
+    """
 
     recovery_ms: int
+    waking_ms: int
     bare_ms: int  # quantity without a stop or an exit at work, while a runner is alive and has recovered
+    notice_ms: int  # until a runner that is alive and has recovered has followed a trade that the user made by hand
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -82,7 +76,7 @@ def judge(truth: Truth, told: Told, lives: Sequence[Life], bounds: Bounds) -> li
         *every_order_known(truth, told),
         *every_word_true(truth, told),
         *fills_agree(truth, told),
-        *exits_within_position(truth),
+        *exits_within_position(truth, lives, bounds),
         *stops_never_loosen(truth),
         *flat_at_the_end(truth),
         *trips_agree(truth, told),
@@ -186,7 +180,7 @@ def _filled(rows: Iterable[tuple[str, Side, Decimal, Decimal]]) -> dict[str, tup
     for label, side, qty, price in rows:
         before = sums.get(label, (ZERO, ZERO))
         sums[label] = (before[0] + qty * side.sign, before[1] + qty * price)
-    return {label: (qty, value.quantize(_FINEST).normalize()) for label, (qty, value) in sums.items()}
+    return {label: (qty, value.quantize(FINEST).normalize()) for label, (qty, value) in sums.items()}
 
 
 def _sum(sums: Mapping[str, tuple[Decimal, Decimal]], client_id: str) -> str:
@@ -198,21 +192,44 @@ def _by_hand(fill: Fill) -> bool:
     return ELSEWHERE in fill.client_id
 
 
-def exits_within_position(truth: Truth) -> list[Violation]:
-    """I5: what would reduce the position never exceeds it, and no exit turns it round."""
-    by_hand = {order.symbol for order in truth.orders if order.origin != API}
+def exits_within_position(truth: Truth, lives: Sequence[Life], bounds: Bounds) -> list[Violation]:
+    """I5: what would reduce the position never exceeds it, and no exit turns it round.
+
+    Except for as long as it takes to hear that the user has traded by hand: our stop still covers what they have sold.
+    """
     wrong = []
     for symbol, points in truth.timeline.items():
-        if symbol in by_hand:
-            continue  # the user may have sold what our stop still covered
+        unheard = _unheard(truth, symbol, lives, bounds)
         for before, after in pairwise(points):
-            if before.ours * after.ours < 0:
+            if before.ours * after.ours < 0 and not _during(unheard, after.real_ms, after.real_ms):
                 wrong.append(Violation("I5", symbol, f"the position went from {before.ours} to {after.ours}"))
-        worst = max(points, key=_beyond, default=None)
+        ends = [after.real_ms for after in points[1:]] + [truth.real_ms]
+        heard = [point for point, end_ms in zip(points, ends, strict=True) if not _during(unheard, point.real_ms, end_ms)]
+        worst = max(heard, key=_beyond, default=None)
         if worst is not None and _beyond(worst) > 0:
             text = f"orders to reduce exceeded a position of {worst.ours} by {_beyond(worst)} at {worst.at_ms}"
             wrong.append(Violation("I5", symbol, text))
     return wrong
+
+
+def _unheard(truth: Truth, symbol: str, lives: Sequence[Life], bounds: Bounds) -> list[tuple[int, int]]:
+    """(from, until) after each trade by hand: a runner has lived and recovered for long enough to have heard of it."""
+    spans = []
+    for at_ms in (fill.real_ms for fill in truth.fills if fill.symbol == symbol and fill.origin != API):
+        owed_ms, until_ms = bounds.notice_ms, truth.real_ms
+        for number, life in enumerate(lives):
+            from_ms = max(at_ms, _due_ms(life, bounds) if number else life.started_ms)
+            alive_ms = max(life.ended_ms - from_ms, 0)
+            if alive_ms >= owed_ms:
+                until_ms = from_ms + owed_ms
+                break
+            owed_ms -= alive_ms
+        spans.append((at_ms, until_ms))
+    return spans
+
+
+def _during(spans: Sequence[tuple[int, int]], start_ms: int, end_ms: int) -> bool:
+    return any(from_ms <= start_ms and end_ms <= until_ms for from_ms, until_ms in spans)
 
 
 def _beyond(point: Point) -> Decimal:
@@ -263,32 +280,6 @@ def trips_agree(truth: Truth, told: Told) -> list[Violation]:
     return lost + made_up
 
 
-def round_trips(fills: Sequence[TrueFill]) -> list[Trip]:
-    """Flat to flat, per symbol, in the venue's own order."""
-    open_trips: dict[str, list[TrueFill]] = {}
-    trips = []
-    for fill in fills:
-        trip = open_trips.setdefault(fill.symbol, [])
-        trip.append(fill)
-        if not sum((part.qty * part.side.sign for part in trip), ZERO):
-            trips.append(_trip(open_trips.pop(fill.symbol)))
-    return trips + [_trip(trip) for trip in open_trips.values()]
-
-
-def _trip(fills: Sequence[TrueFill]) -> Trip:
-    side = fills[0].side
-    came = [fill for fill in fills if fill.side is side]
-    went = [fill for fill in fills if fill.side is not side]
-    qty = sum((fill.qty for fill in came), ZERO)
-    exit_price = _average(went) if went else None
-    return Trip(fills[0].symbol, side.value, qty, _average(came), exit_price, came[0].label, went[-1].label if went else "")
-
-
-def _average(fills: Sequence[TrueFill]) -> Decimal:
-    qty = sum((fill.qty for fill in fills), ZERO)
-    return (sum((fill.qty * fill.price for fill in fills), ZERO) / qty).quantize(_FINEST).normalize()
-
-
 def _words(trip: Trip) -> str:
     return f"{trip.side} {trip.qty} {trip.entry_price} -> {trip.exit_price} ({trip.entry_order}, {trip.exit_order})"
 
@@ -297,16 +288,21 @@ def _words(trip: Trip) -> str:
 
 
 def protected(truth: Truth, lives: Sequence[Life], bounds: Bounds) -> list[Violation]:
-    """I4: what is filled has a stop or an exit at work, but for moments while a runner is alive, and for the recovery."""
+    """I4: what is filled has a stop or an exit at work, but for moments while a runner is alive, and for the recovery.
+
+    And for as long as it takes to hear of a trade by hand: it may have turned what we take for a position into none.
+    """
     wrong = []
     for symbol in truth.timeline:
+        unheard = _unheard(truth, symbol, lives, bounds)
         for start_ms, end_ms, qty in truth.bare_spans(symbol):
+            heard_ms = max((until_ms for from_ms, until_ms in unheard if from_ms <= start_ms <= until_ms), default=0)
             for number, life in enumerate(lives):
-                owed_ms = life.started_ms + (bounds.recovery_ms if number else 0)
-                bare_ms = min(end_ms, life.ended_ms) - max(start_ms, owed_ms)
-                allowed_ms = 0 if start_ms < owed_ms else bounds.bare_ms
-                if bare_ms > allowed_ms:
-                    text = f"{qty} without a stop for {bare_ms} ms of start {number + 1} (allowed {allowed_ms})"
+                from_ms, to_ms = max(start_ms, life.started_ms), min(end_ms, life.ended_ms)
+                owed_ms = _due_ms(life, bounds) if number else life.started_ms
+                over_ms = to_ms - max(owed_ms, from_ms + bounds.bare_ms, heard_ms)
+                if over_ms > 0:
+                    text = f"{qty} without a stop for {to_ms - from_ms} ms of start {number + 1}, {over_ms} too long"
                     wrong.append(Violation("I4", symbol, text))
     return wrong
 
@@ -318,10 +314,16 @@ def recovered_in_time(lives: Sequence[Life], bounds: Bounds) -> list[Violation]:
         if life.recovered_ms is None:
             if not life.killed:
                 wrong.append(Violation("I12", "", f"start {number} never recovered"))
-        elif life.recovered_ms - life.started_ms > bounds.recovery_ms:
-            took_ms = life.recovered_ms - life.started_ms
-            wrong.append(Violation("I12", "", f"start {number} took {took_ms} ms to recover, {bounds.recovery_ms} are allowed"))
+        elif life.recovered_ms > _due_ms(life, bounds):
+            took_ms, allowed_ms = life.recovered_ms - life.started_ms, _due_ms(life, bounds) - life.started_ms
+            wrong.append(Violation("I12", "", f"start {number} took {took_ms} ms to recover, {allowed_ms} are allowed"))
     return wrong
+
+
+def _due_ms(life: Life, bounds: Bounds) -> int:
+    """When a start after a kill has to have recovered."""
+    awake_ms = life.started_ms if life.awake_ms is None else life.awake_ms
+    return max(life.started_ms + bounds.waking_ms, awake_ms) + bounds.recovery_ms - bounds.waking_ms
 
 
 def recovery_ms(truth: Truth, lives: Sequence[Life]) -> int:
@@ -339,45 +341,6 @@ def recovery_ms(truth: Truth, lives: Sequence[Life]) -> int:
         if done_ms <= life.ended_ms:
             longest = max(longest, done_ms - life.started_ms)
     return longest
-
-
-# -- fetching ------------------------------------------------------------------------------------------------------------------
-
-
-class OracleError(Exception):
-    """The venue, the journal or the report cannot be read. One line for people."""
-
-
-def truth_of(rest_url: str, api_key: str) -> Truth:
-    """From the venue that runs there, over HTTP."""
-    venue = attach_venue(rest_url, api_key)
-    if venue is None:
-        raise OracleError(f"no practice venue answers at {rest_url}")
-    return venue.truth()
-
-
-def told_by(journal: Path, report: Path) -> Told:
-    """From the newest session in the journal and its report. JournalError, OSError or msgspec.MsgspecError when unreadable."""
-    written = msgspec.json.decode(report.read_bytes(), type=Report)
-    with JournalReader.open(journal) as reader:
-        return Told(
-            orders=reader.orders(),
-            fills={symbol: settled_fills(reader.fills(symbol)) for symbol in reader.symbols()},
-            snapshots=reader.snapshots(),
-            trips=[
-                Trip(
-                    trade.symbol,
-                    trade.side,
-                    Decimal(trade.qty),
-                    Decimal(trade.entry_price).normalize(),
-                    None if trade.exit_price is None else Decimal(trade.exit_price).normalize(),
-                    trade.entry_order,
-                    trade.exit_order,
-                )
-                for trade in written.trades
-            ],
-            max_entries={row.symbol: row.max_entries for row in written.symbols if row.max_entries},
-        )
 
 
 def _ours(truth: Truth) -> list[TrueOrder]:

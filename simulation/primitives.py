@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from math import ceil
 from types import TracebackType
 from typing import Protocol
 
@@ -18,6 +19,7 @@ class Owner(Protocol):
     tasks: list[Task]
     present: Task
     crashed: bool
+    mono_ms: int
     lend: Callable[[Callable[[], None]], None]
 
     def step(self) -> None: ...
@@ -73,20 +75,30 @@ class SimLock:
         self._owner, self._again, self._depth = owner, again, 0
         self.holder: Task | None = None
 
-    def __enter__(self) -> object:
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         owner = self._owner
         owner.step()
+        until_ms = None if timeout < 0 else owner.mono_ms + ceil(timeout * 1000)
         while self.holder is not None and not (self._again and self.holder is owner.present):
-            owner.block(self, None)
+            if not blocking or (until_ms is not None and owner.mono_ms >= until_ms):
+                return False
+            owner.block(self, None if until_ms is None else (until_ms - owner.mono_ms) / 1000)
         self.holder = owner.present
         self._depth += 1
-        return self
+        return True
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /) -> object:
+    def release(self) -> None:
         self._depth -= 1
         if not self._depth:
             self.holder = None
             self._owner.wake(self)
+
+    def __enter__(self) -> object:
+        self.acquire()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /) -> object:
+        self.release()
         return None
 
 
@@ -123,12 +135,12 @@ class SimCondition(SimLock):
     def wait(self, timeout: float | None = None) -> bool:
         ticket = object()
         self._waiting.append(ticket)
-        self.__exit__(None, None, None)
+        self.release()
         self._owner.block(ticket, timeout)
         told = ticket not in self._waiting
         if not told:
             self._waiting.remove(ticket)
-        self.__enter__()
+        self.acquire()
         return told
 
     def notify(self, n: int = 1) -> None:

@@ -25,11 +25,13 @@ from ops.report import Report, build
 from state.clock import VirtualClock
 from state.instrument import Instrument
 from state.journal import Journal, JournalFailed
+from state.rules import Able
 from state.session import Calendar, Closed, Session
 from state.snapshot import Snapshot
 from state.symbol_state import SymbolState, Work
 from strategies import STRATEGIES
 
+ABLE = Able(can_replace=True, native_stops=True, settle_ms=0)  # paper answers everything at once
 HEARTBEAT_MS = 5_000
 
 
@@ -79,9 +81,7 @@ class Replay:
         self.states = {
             symbol: SymbolState(
                 Snapshot(symbol),
-                make_rules(
-                    config, row, instruments[symbol], session, STRATEGIES, can_replace=True, entry_timeout_ms=entry_timeout_ms
-                ),
+                make_rules(config, row, instruments[symbol], session, STRATEGIES, able=ABLE, entry_timeout_ms=entry_timeout_ms),
                 outbox,
                 self.clock,
                 bar_origin_ms=midnight_ms,

@@ -84,6 +84,10 @@ class Scheduler:
     def now_ms(self) -> int:
         return self._origin_ms + int(self.mono_ms * self.speed)
 
+    def set_clock(self, by_ms: int) -> None:
+        """Somebody corrects the machine's clock; monotonic time does not know."""
+        self._origin_ms += by_ms
+
     def monotonic_ms(self) -> int:
         return self.mono_ms
 

@@ -1,7 +1,8 @@
-"""The stream of a simulated session: OpenAlgo's WebSocket server and the network before it, as one end of a `Wire`.
+"""The stream of a simulated session: OpenAlgo's WebSocket server, at the other end of a `Wire`.
 
-The real feed and the real dialect read real frames; only the socket is not one. Owns the faults of the feed: what is lost,
-doubled, late, garbled or silent on the way. Never changes the book.
+The real feed and the real dialect read real frames; only the socket is not one. Owns the faults of the server: logins and
+subscriptions that go wrong, prices and order updates that are lost, doubled, late, garbled or not sent at all. The network is
+`sim_wire`, what a spoiled message looks like `sim_frames`. Never changes the book.
 """
 
 from __future__ import annotations
@@ -10,136 +11,199 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from brokers.base import FillRow, Reported
+from brokers.base import FillRow, OrderRow
 from brokers.matching import Change
-from brokers.wire import WireClosed
+from simulation import sim_frames, sim_wire
+from simulation.fates import Kind
 from simulation.scheduler import Scheduler
+from simulation.sim_frames import EXCHANGE, QuoteFrame, UpdateFrame, encode
+from simulation.sim_wire import SimWire
 from simulation.world import Print, World
 from state.clock import Clock
-from state.orders import OrderType
 
 URL = "ws://127.0.0.1:1"
-EXCHANGE = "SIM"
-KINDS = {OrderType.MARKET: "MARKET", OrderType.LIMIT: "LIMIT", OrderType.STOP_LIMIT: "SL", OrderType.STOP: "SL-M"}
-WORDS = {
-    Reported.WORKING: "open",
-    Reported.FILLED: "complete",
-    Reported.CANCELLED: "cancelled",
-    Reported.REJECTED: "rejected",
-    Reported.EXPIRED: "cancelled",
+KEPT_TRADES = 12  # of all symbols, sent again to whoever subscribes
+KEPT_WORDS = 40  # on orders, too
+POLLED_MS = 2_000  # an order update that does not come at once is made up for by a look at the book
+KINDS: dict[str, Kind] = {
+    **sim_wire.KINDS,
+    "feed.hung_up": Kind("the server closes the connection as soon as we log in", 0.05),
+    "feed.login_refused": Kind("the login is refused", 0.05),
+    "feed.login_slow": Kind("the login is answered up to 15 s late", 0.05),
+    "feed.hollow": Kind("login and subscription succeed, then no price and no update until the next login", 0.04),
+    "feed.ack_missing": Kind("a subscription is not answered: lost, or not even done", 0.08),
+    "feed.ack_late": Kind("a subscription is answered up to 12 s late", 0.08),
+    "feed.ack_error": Kind("a subscription is answered with an error", 0.05),
+    "feed.ack_partial": Kind("a symbol of a subscription is refused", 0.05),
+    "feed.old_trades": Kind("the last trades are sent again upon subscribing", 0.2),
+    "feed.orders_unsupported": Kind("the server knows no order updates", 0.05),
+    "feed.orders_unanswered": Kind("the request for order updates is not answered", 0.05),
+    "feed.updates_replayed": Kind("old and present words on each order are sent upon connecting, in no order", 0.2),
+    "feed.silent": Kind("no price and no update for up to 90 s; pongs come", 0.0008),
+    "feed.quiet_symbol": Kind("no price of one symbol for up to 90 s", 0.001),
+    "feed.mute": Kind("no order update for up to 30 s; prices come", 0.02),
+    **sim_frames.KINDS,
 }
 
 
-class SimWire:
-    """One connection. Made by the feed, used by the tick thread; `deliver` is called by the world."""
+class SimServer:
+    """The venue's stream as one process sees it: `world.stream` while that process lives."""
 
-    def __init__(
-        self, world: World, scheduler: Scheduler, going: Callable[[], bool], heard: Callable[[], None], turn_s: float
-    ) -> None:
-        self._world, self._scheduler = world, scheduler
-        self._going, self._heard, self._turn_s = going, heard, turn_s
-        self._frames: deque[bytes | None] = deque()  # None: a pong
-        self._lost: str | None = None
-        self._symbols: set[str] = set()
-        self._orders = False
+    def __init__(self, world: World) -> None:
+        self._world, self._fates = world, world.fates
+        self._wire: SimWire | None = None
+        self._recent: deque[QuoteFrame] = deque(maxlen=KEPT_TRADES)
+        self._quiet: dict[str, int] = {}  # symbol -> until when
+        self._silent_ms = self._mute_ms = 0  # until when
+        self._forget()
 
-    # -- the client's end ------------------------------------------------------------------------------------------------------
+    def _forget(self) -> None:
+        self._symbols: dict[str, None] = {}
+        self._orders = self._hollow = False
 
-    def open(self, url: str) -> None:
-        self._scheduler.sleep(5)
-        self._world.stream = self
+    # -- connections -----------------------------------------------------------------------------------------------------------
 
-    def receive(self) -> bytes | None:
-        if not self._frames and self._lost is None:
-            self._scheduler.block(self, self._turn_s)
-        if self._frames:
-            self._heard()
-            return self._frames.popleft()
-        if self._lost is not None:
-            raise WireClosed(self._lost)
-        return None
+    def connected(self, wire: SimWire) -> None:
+        self._wire = wire
+        self._forget()
 
-    def send(self, text: str) -> None:
-        if self._lost is not None:
-            raise WireClosed(self._lost)
-        self._asked(msgspec.json.decode(text))
+    def gone(self, wire: SimWire) -> None:
+        if self._wire is wire:
+            self._wire = None
 
-    def ping(self) -> None:
-        self._world.later(1, self._pong)
-
-    def abort(self) -> None:
-        self._lose("aborted")
-
-    def close(self) -> None:
-        if self._world.stream is self:
-            self._world.stream = None
-
-    # -- the server's end ------------------------------------------------------------------------------------------------------
-
-    def _asked(self, request: dict[str, Any]) -> None:
+    def asked(self, wire: SimWire, request: dict[str, Any]) -> None:
         match request["action"]:
             case "authenticate":
-                self._answer(type="auth", status="success")
+                self._log_in(wire)
             case "subscribe":
-                lines = request["symbols"]
-                self._symbols |= {line["symbol"] for line in lines}
-                done = [{**line, "status": "success"} for line in lines]
-                self._answer(type="subscribe", status="success", subscriptions=done)
+                self._subscribe(wire, request["symbols"])
             case "subscribe_orders":
-                self._orders = True
-                self._answer(type="subscribe_orders", status="success")
+                self._subscribe_orders(wire)
+
+    def _log_in(self, wire: SimWire) -> None:
+        fates = self._fates
+        self._hollow = fates.strikes("feed.hollow")
+        if fates.strikes("feed.hung_up"):
+            return wire.lose("closed by the server: 1008 policy violation")
+        if fates.strikes("feed.login_refused"):
+            code = fates.pick(["AUTHENTICATION_ERROR", "NOT_AUTHENTICATED"])
+            return wire.carry(encode(status="error", code=code, message="Invalid API key"))
+        wait_ms = fates.amount(500, 15_000) if fates.strikes("feed.login_slow") else 0
+        return self._after(wait_ms, wire, encode(type="auth", status="success"))
+
+    def _subscribe(self, wire: SimWire, lines: list[dict[str, Any]]) -> None:
+        fates = self._fates
+        if fates.strikes("feed.ack_missing"):
+            if fates.amount(0, 1):
+                self._symbols |= dict.fromkeys(line["symbol"] for line in lines)
+            return
+        if fates.strikes("feed.ack_error"):
+            code = fates.pick(["SUBSCRIPTION_ERROR", "BROKER_ERROR", ""])
+            return wire.carry(encode(status="error", code=code, message="cannot subscribe"))
+        answers = [self._line(line) for line in lines]
+        answers.reverse()
+        status = "success" if all(line["status"] == "success" for line in answers) else "partial"
+        wait_ms = fates.amount(500, 12_000) if fates.strikes("feed.ack_late") else 0
+        self._after(wait_ms, wire, encode(type="subscribe", status=status, subscriptions=answers))
+        if fates.strikes("feed.old_trades"):
+            for quote in [quote for quote in self._recent if quote.symbol in self._symbols]:
+                wire.carry(quote.encode())
+
+    def _line(self, line: dict[str, Any]) -> dict[str, Any]:
+        if self._fates.strikes("feed.ack_partial"):
+            return {**line, "status": "error", "message": f"Symbol {line['symbol']} not found"}
+        self._symbols[line["symbol"]] = None
+        return {**line, "status": "success"}
+
+    def _subscribe_orders(self, wire: SimWire) -> None:
+        fates = self._fates
+        if fates.strikes("feed.orders_unsupported"):
+            return wire.carry(encode(status="error", code="INVALID_ACTION", message="Invalid action: subscribe_orders"))
+        if fates.strikes("feed.orders_unanswered"):
+            return
+        self._orders = True
+        wire.carry(encode(type="subscribe_orders", status="success"))
+        if fates.strikes("feed.updates_replayed"):
+            self._replay(wire)
+
+    def _replay(self, wire: SimWire) -> None:
+        rows = [row for words in self._world.history.values() for _, row in words][-KEPT_WORDS:]
+        rows.sort(key=lambda _: self._fates.amount(0, 1_000))
+        for row in rows:
+            wire.carry(UpdateFrame.of(row).encode())
+
+    def _after(self, wait_ms: int, wire: SimWire, frame: bytes) -> None:
+        if wait_ms:
+            self._world.later(wait_ms, lambda: wire.carry(frame))
+        else:
+            wire.carry(frame)
+
+    # -- what is told ----------------------------------------------------------------------------------------------------------
 
     def price(self, print_: Print) -> None:
-        if print_.symbol not in self._symbols:
+        quote = QuoteFrame(print_.symbol, EXCHANGE, str(print_.price), self._world.now_ms())
+        self._recent.append(quote)
+        if self._wire is None or self._wire.gone or print_.symbol not in self._symbols:
             return
-        at_ms, symbol, price = self._world.now_ms(), print_.symbol, print_.price
-        frame = (
-            f'{{"type":"market_data","symbol":"{symbol}","exchange":"{EXCHANGE}","mode":1,"data":{{"ltp":{price},'
-            f'"timestamp":{at_ms}}}}}'
-        )
-        self._deliver(frame.encode())
+        now_ms, fates = self._world.mono_ms, self._fates
+        if fates.strikes("feed.silent"):
+            self._silent_ms = now_ms + fates.amount(2_000, 90_000)
+        if fates.strikes("feed.quiet_symbol"):
+            self._quiet[print_.symbol] = now_ms + fates.amount(2_000, 90_000)
+        if self._says_nothing(self._silent_ms) or self._lasts(self._quiet.get(print_.symbol, 0)):
+            return
+        for delay_ms, frame in sim_frames.spoiled_quote(quote, fates):
+            self._send(delay_ms, frame, lambda: print_.symbol in self._symbols)
 
     def update(self, change: Change) -> None:
-        if not self._orders or isinstance(change, FillRow):
+        if isinstance(change, FillRow):
             return
-        row = change
-        self._answer(
-            type="order_update",
-            orderid=row.venue_id,
-            symbol=row.symbol,
-            exchange=EXCHANGE,
-            action=row.side.value,
-            quantity=row.qty,
-            order_status=WORDS[row.state],
-            pricetype=KINDS[row.type] if row.type is not None else "",
-            price=row.limit_price or 0,
-            trigger_price=row.trigger_price or 0,
-            filled_quantity=row.filled,
-            average_price=row.average,
-        )
+        if not self._told_at_once(change):
+            self._world.troubled(POLLED_MS)
 
-    def _answer(self, **fields: object) -> None:
-        self._deliver(msgspec.json.Encoder(decimal_format="number").encode(fields))
+    def _told_at_once(self, row: OrderRow) -> bool:
+        """Tells it, as well as it goes. False when the client does not know of it now."""
+        wire, fates = self._wire, self._fates
+        if wire is None or wire.gone or not self._orders:
+            return False
+        if fates.strikes("feed.mute"):
+            self._mute_ms = self._world.mono_ms + fates.amount(1_000, 30_000)
+        if self._says_nothing(self._silent_ms) or self._lasts(self._mute_ms):
+            return False
+        words = [word for _, word in self._world.history[row.venue_id]]
+        told = sim_frames.spoiled_update(row, words, fates)
+        for delay_ms, frame in told:
+            self._send(delay_ms, frame, lambda: self._orders)
+        return wire.prompt and (0, UpdateFrame.of(row).encode()) in told
 
-    def _deliver(self, frame: bytes | None) -> None:
-        self._frames.append(frame)
-        self._scheduler.wake(self)
+    def _says_nothing(self, until_ms: int) -> bool:
+        return (self._hollow and not self._fates.over) or self._lasts(until_ms)
 
-    def _pong(self) -> None:
-        self._deliver(None)
+    def _lasts(self, until_ms: int) -> bool:
+        return self._world.mono_ms < until_ms and not self._fates.over
 
-    def _lose(self, reason: str) -> None:
-        self._lost = self._lost or reason
-        self._scheduler.wake(self)
+    def _send(self, delay_ms: int, frame: bytes, wanted: Callable[[], bool]) -> None:
+        """To whoever is connected by then."""
+
+        def send() -> None:
+            if self._wire is not None and wanted():
+                self._wire.carry(frame)
+
+        if delay_ms:
+            self._world.later(delay_ms, send)
+        else:
+            send()
 
 
 def wires(world: World) -> Callable[[Clock, Callable[[], bool], Callable[[], None], float], Any]:
-    """What makes the connections of one process."""
+    """What makes the connections of one process; from now on the world tells that process."""
+    world.stream = server = SimServer(world)
 
     def make(clock: Clock, going: Callable[[], bool], heard: Callable[[], None], turn_s: float) -> SimWire:
         assert isinstance(clock, Scheduler)
-        return SimWire(world, clock, going, heard, turn_s)
+        return SimWire(server, world, clock, going, heard, turn_s)
 
     return make
+
+
+__all__ = ["EXCHANGE", "KINDS", "URL", "SimServer", "wires"]

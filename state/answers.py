@@ -23,6 +23,12 @@ from state.events import (
     WentUnanswered,
 )
 from state.orders import Status
+from state.rules import backoff_ms, loud
+
+_LOOKED_FOR = {
+    Status.UNKNOWN: "not sent: nothing of it at the venue after the settle window",
+    Status.QUARANTINED: "gone: nothing that could be it works at the venue any more",
+}
 
 
 def _accepted(draft: Draft, event: Accepted) -> None:
@@ -40,15 +46,26 @@ def _accepted(draft: Draft, event: Accepted) -> None:
 
 def _acknowledged(draft: Draft, event: Acknowledged) -> None:
     slot = draft.s.slot_of(event.client_id)
-    if slot is not None and getattr(draft.s, slot).status in (Status.REPLACING, Status.CANCELLING):
+    if slot is None:
+        return
+    _answered(draft, slot, event.act)
+    if getattr(draft.s, slot).status in (Status.REPLACING, Status.CANCELLING):
         draft.change(slot)
         draft.query(slot)
+
+
+def _answered(draft: Draft, slot: str, act: Act) -> None:
+    """An amend that has its answer cannot land later."""
+    order = getattr(draft.s, slot)
+    if act is Act.REPLACE and order.late_ms:
+        draft.change(slot, late_ms=0, changed_ms=order.changed_ms)
 
 
 def _refused(draft: Draft, event: WasRefused) -> None:
     slot = draft.s.slot_of(event.client_id)
     if slot is None:
         return
+    _answered(draft, slot, event.act)
     status = getattr(draft.s, slot).status
     if event.act is Act.SUBMIT:
         if status is Status.INTENT:
@@ -65,11 +82,11 @@ def _not_sent(draft: Draft, event: NotSent) -> None:
     slot = draft.s.slot_of(event.client_id)
     if slot is None:
         return
+    _answered(draft, slot, event.act)
     order = getattr(draft.s, slot)
     if event.act is not Act.SUBMIT:
         if order.status in (Status.REPLACING, Status.CANCELLING):
-            draft.try_later(slot)
-            draft.change(slot, status=Status.WORKING, asked_qty=None, asked_trigger=None)
+            _stays(draft, slot, event)
     elif order.status is not Status.INTENT:
         return
     elif not event.again:
@@ -80,10 +97,24 @@ def _not_sent(draft: Draft, event: NotSent) -> None:
         fail(draft, slot, f"not sent: {event.reason}")
 
 
+def _stays(draft: Draft, slot: str, event: NotSent) -> None:
+    """The order rests as before; a person is told when that holds up an exit."""
+    draft.try_later(slot)
+    order = draft.change(slot, status=Status.WORKING)
+    if event.act is Act.REPLACE:
+        draft.change(slot, asked_qty=None, asked_trigger=None)
+    elif draft.s.position and draft.s.closing and loud(order.attempts):
+        draft.alarm(f"closing ({draft.s.closing}): the exit waits and the {slot} stays: {event.reason}")
+
+
 def _unanswered(draft: Draft, event: WentUnanswered) -> None:
+    """An amend without an answer may land until the settle window is over, unless the venue has shown it done already."""
     slot = draft.s.slot_of(event.client_id)
     if slot is None:
         return
+    if event.act is Act.REPLACE:
+        missing = getattr(draft.s, slot).asked_qty is not None
+        draft.change(slot, late_ms=draft.mono_ms + draft.rules.settle_ms if missing else 0)
     order = getattr(draft.s, slot)
     if order.status is Status.INTENT and event.act is Act.SUBMIT:
         draft.change(slot, status=Status.UNKNOWN, venue_id=event.venue_id)
@@ -96,10 +127,12 @@ def _unanswered(draft: Draft, event: WentUnanswered) -> None:
 
 def _absent(draft: Draft, event: ProvedAbsent) -> None:
     slot = draft.s.slot_of(event.client_id)
-    if slot is not None and getattr(draft.s, slot).status is Status.UNKNOWN:
-        fail(draft, slot, "not sent: nothing of it at the venue after the settle window")
-        if slot != "entry":
-            draft.set(**{f"{slot}_retry_ms": draft.mono_ms})  # the window was pause enough: what is held waits for no other
+    status = None if slot is None else getattr(draft.s, slot).status
+    if slot is None or status not in _LOOKED_FOR:
+        return
+    fail(draft, slot, _LOOKED_FOR[status])
+    if slot != "entry":
+        draft.set(**{f"{slot}_retry_ms": draft.mono_ms})  # the window was pause enough: what is held waits for no other
 
 
 def _quarantined(draft: Draft, event: WasQuarantined) -> None:
@@ -125,10 +158,12 @@ def _quarantine(draft: Draft, slot: str, reason: str) -> None:
 
 
 def _let_go(draft: Draft, slot: str, reason: str) -> None:
-    """Nobody wants it any more, or we denied it ourselves: no failure, nothing to try again."""
+    """Nobody wants it any more, or we denied it ourselves: no failure. If it is wanted again, then after a pause."""
     draft.empty(slot)
     if slot == "entry":
         draft.set(spent=True, why=f"entry not sent: {reason}")
+    else:
+        draft.set(**{f"{slot}_retry_ms": draft.mono_ms + backoff_ms(getattr(draft.s, f"{slot}_failures"))})
 
 
 def fail(draft: Draft, slot: str, reason: str) -> None:
@@ -138,6 +173,8 @@ def fail(draft: Draft, slot: str, reason: str) -> None:
         draft.set(spent=True, why=f"entry {reason}")
         return
     draft.place_later(slot)
+    if not loud(getattr(draft.s, f"{slot}_failures")):
+        return
     if slot == "stop":
         draft.alarm(f"UNPROTECTED: stop {reason}")
     elif slot == "exit":

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from state.commands import Alarm, Cancel, Command, Query, Replace, Submit
+from state.ledger import Ledger
 from state.orders import ZERO, Order, OrderType, Purpose, Side, Status
 from state.rules import Rules, backoff_ms
 from state.snapshot import SLOT_OF, Snapshot
@@ -37,6 +38,10 @@ class Draft:
 
     def set(self, **changes: Any) -> None:
         self.s = replace(self.s, **changes)
+
+    def book(self, ledger: Ledger) -> None:
+        """These are our executions now; what of them no order can sell is set aside."""
+        self.set(ledger=ledger, dust=self.rules.instrument.dust(ledger.position) or None)
 
     # -- orders ----------------------------------------------------------------------------------------------------------
 
@@ -74,7 +79,8 @@ class Draft:
         self.commands.append(Submit(order))
 
     def replace(self, slot: str, qty: Decimal, trigger: Decimal | None) -> None:
-        order = self.change(slot, status=Status.REPLACING, asked_qty=qty, asked_trigger=trigger, strikes=0)
+        late_ms = self.mono_ms + self.rules.settle_ms
+        order = self.change(slot, status=Status.REPLACING, asked_qty=qty, asked_trigger=trigger, late_ms=late_ms, strikes=0)
         self.commands.append(Replace(order, qty, trigger, order.limit_price))
 
     def cancel(self, slot: str, reason: str) -> None:
@@ -124,10 +130,11 @@ class Draft:
 
     # -- the strategy ------------------------------------------------------------------------------------------------------
 
-    def ask(self, question: Callable[[Strategy, View], T]) -> T:
-        """The strategy's answer. Anything it raises becomes StrategyFailed: its defects are contained, ours are not."""
+    def ask(self, question: Callable[[Strategy, View], T], view: View | None = None) -> T:
+        """The strategy's answer, by default to things as they are. Whatever it raises becomes StrategyFailed: its defects are
+        contained, ours are not."""
         try:
-            return question(self.rules.strategy, self.view())
+            return question(self.rules.strategy, self.view() if view is None else view)
         except Exception as error:
             raise StrategyFailed(f"strategy {self.rules.strategy.name} raised {type(error).__name__}: {error}") from error
 

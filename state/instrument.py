@@ -15,7 +15,8 @@ from state.orders import Side
 class Instrument(msgspec.Struct, frozen=True):
     """One tradable symbol. Prices in quote currency, quantities in units of the base.
 
-    `freeze_qty` None means the venue does not say (OpenAlgo sends 1 for that, venues/openalgo.md section 11).
+    `freeze_qty` None means the venue does not say (OpenAlgo sends 1 for that, venues/openalgo.md section 11). `base` and `quote`
+    name the two currencies of a pair, where a fee may be taken in either.
     """
 
     symbol: str
@@ -25,6 +26,8 @@ class Instrument(msgspec.Struct, frozen=True):
     min_qty: Decimal = Decimal(0)
     min_notional: Decimal = Decimal(0)
     freeze_qty: Decimal | None = None
+    base: str = ""
+    quote: str = ""
 
     def __post_init__(self) -> None:
         for name in ("tick_size", "lot_size"):
@@ -60,6 +63,25 @@ class Instrument(msgspec.Struct, frozen=True):
     def quantity_down(self, quantity: Decimal) -> Decimal:
         """Down to whole lots: exposure is never rounded up."""
         return self._step(quantity, self.lot_size, ROUND_FLOOR)
+
+    @property
+    def least(self) -> Decimal:
+        """The smallest quantity an order can have."""
+        return max(self.lot_size, self._step(self.min_qty, self.lot_size, ROUND_CEILING))
+
+    def dust(self, position: Decimal) -> Decimal:
+        """What of this position no order can move, signed: all of it below the smallest order, else what is less than a lot."""
+        held = abs(position)
+        rest = held if held < self.least else held - self.quantity_down(held)
+        return rest.copy_sign(position) if rest else Decimal(0)
+
+    def charged(self, fee: Decimal, currency: str) -> tuple[Decimal, Decimal] | None:
+        """A fee as (quote, base) amounts: the second has left the quantity itself. None for a third currency, worth we know
+        not what. A currency that is not named is the quote's."""
+        name = currency.strip().upper()
+        if name and name == self.base.upper():
+            return Decimal(0), fee
+        return (fee, Decimal(0)) if not name or not self.quote or name == self.quote.upper() else None
 
     def ticks(self, count: int) -> Decimal:
         return self.tick_size * count

@@ -45,6 +45,7 @@ ORDER_CODES = {
     "created_ms": "c",
     "changed_ms": "h",
     "retry_ms": "R",
+    "late_ms": "L",
     "reason": "r",
     "baseline": "b",
 }
@@ -76,10 +77,11 @@ FILL_CODES = {
     "fee_currency": "fc",
     "source": "r",
     "cumulative": "c",
+    "base_fee": "fb",
 }
 THIS = "="  # the client order id the record is about
 SAME_REASON = 0  # a snapshot's `why` that is the reason of its entry order
-_RELATIVE = ("changed_ms", "retry_ms")  # written relative to the event's monotonic time
+_RELATIVE = ("changed_ms", "retry_ms", "late_ms")  # written relative to the event's monotonic time
 _DERIVED = ("symbol", "version", "ledger")  # of a snapshot: columns of the record, and the evidence
 
 

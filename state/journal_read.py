@@ -83,6 +83,7 @@ class History:
     def __init__(self, seal: bytes) -> None:
         self.snapshots: dict[str, Snapshot] = {}
         self.fills: dict[str, list[Fill]] = {}
+        self.dusts: dict[str, set[Decimal]] = {}  # rests with which a symbol was flat
         self.orders: dict[str, OrderRecord] = {}
         self.alarms: list[AlarmRecord] = []
         self.number = 0  # of the last record
@@ -97,6 +98,8 @@ class History:
         fills = fills_of(body, context)
         self.snapshots[row.symbol] = after
         self.fills.setdefault(row.symbol, []).extend(fills)
+        if after.dust and not after.position:
+            self.dusts.setdefault(row.symbol, set()).add(abs(after.dust))
         self.alarms += [AlarmRecord(row.symbol, row.now_ms, text) for text in body.a]
         self._orders(before, after, row, body)
         for fill in fills:
@@ -237,7 +240,8 @@ class JournalReader:
         return list(self._history(session).fills.get(symbol, ()))
 
     def trades(self, symbol: str, session: int | None = None) -> list[Trade]:
-        return trades(symbol, self.fills(symbol, session))
+        history = self._history(session)
+        return trades(symbol, history.fills.get(symbol, []), history.dusts.get(symbol, ()))
 
     def orders(self, session: int | None = None) -> list[OrderRecord]:
         """One per client order id, in the order they were decided."""

@@ -1,11 +1,13 @@
 """The fill ledger: what every order of one symbol has executed, and the position that follows. Nothing else knows a position.
 
 Two kinds of evidence arrive, in any order, any number of times: *trade rows*, keyed by the venue's trade id, and *cumulative
-reports* ("3 of 5 filled at 100.40"). An order has filled the larger of the two; rows replace a report as they come in.
+reports* ("3 of 5 filled at 100.40"). An order has filled the larger of the two; rows replace a report as they come in. A fee
+taken in the traded thing itself is not in our hands: the position is the sum of the executions less such fees.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from decimal import Decimal
 from typing import Self
 
@@ -21,7 +23,8 @@ KEPT_ACCOUNTS = 32  # orders whose cumulative reports are still believed; older 
 class Fill(msgspec.Struct, frozen=True, omit_defaults=True):
     """One execution, or (with `cumulative`) a report of all of an order's executions so far at their average price.
 
-    `at_ms` is the venue's time, UTC epoch ms. `source` says how it was learnt: stream, poll, reply or recovery.
+    `at_ms` is the venue's time, UTC epoch ms. `source` says how it was learnt: stream, poll, reply or recovery. `fee` is in quote
+    currency, `base_fee` in units of the quantity: of 1 bought with a base fee of 0.002, 0.998 came in.
     """
 
     trade_id: str
@@ -35,6 +38,17 @@ class Fill(msgspec.Struct, frozen=True, omit_defaults=True):
     fee_currency: str = ""
     source: str = ""
     cumulative: bool = False
+    base_fee: Decimal = ZERO
+
+    @property
+    def all_fees(self) -> Decimal:
+        """In quote currency, what was taken in the base valued at this execution's price."""
+        return self.fee + self.base_fee * self.price
+
+    @property
+    def moved(self) -> Decimal:
+        """How far this moved the position, unsigned: a base fee makes a purchase smaller and a sale larger."""
+        return self.qty - self.base_fee * self.side.sign
 
 
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -147,6 +161,7 @@ class Ledger(msgspec.Struct, frozen=True):
         paid = (after.value - (before.value if before else ZERO)) * fill.side.sign + (ZERO if fill.cumulative else fill.fee)
         accounts = accounts if before else (*accounts, after)
         position = self.position + (after.filled - (before.filled if before else ZERO)) * fill.side.sign
+        position -= ZERO if fill.cumulative else fill.base_fee
         grown = msgspec.structs.replace(self, accounts=accounts, trade_ids=ids, cash=self.cash - paid, position=position)
         return grown._fold() if len(grown.accounts) > KEPT_ACCOUNTS else grown
 
@@ -160,7 +175,10 @@ class Ledger(msgspec.Struct, frozen=True):
 
 
 class Trade(msgspec.Struct, frozen=True):
-    """One round trip, or the open rest of one (`exit_ms` None). `gross` and `net` in quote currency; `net` = gross − fees."""
+    """One round trip, or the open rest of one (`exit_ms` None). `gross` and `net` in quote currency; `net` = gross − fees.
+
+    `qty` is what came in. `dust`: what was left of it, too little to be sold; neither its cost nor its worth is in `gross`.
+    """
 
     symbol: str
     side: Side
@@ -174,6 +192,7 @@ class Trade(msgspec.Struct, frozen=True):
     entry_order: str
     exit_order: str
     source: str
+    dust: Decimal = ZERO
 
     @property
     def net(self) -> Decimal:
@@ -208,34 +227,42 @@ def _when(fill: Fill) -> tuple[int, int]:
 
 
 class _Trip:
-    """One round trip while its fills are being read, in order."""
+    """One round trip while its fills are being read, in order. `carried`: dust of the trip before, at what it was bought for."""
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: Side, carried: Fill | None = None) -> None:
         self.side = side
-        self.entries: list[Fill] = []
+        self.entries: list[Fill] = [] if carried is None else [carried]
         self.exits: list[Fill] = []
-        self.open = ZERO
+        self.open = ZERO if carried is None else carried.qty
+        self._carried = carried
 
-    def trade(self, symbol: str) -> Trade:
+    def rest(self) -> Fill | None:
+        """What is still open, as the last that came in."""
+        return msgspec.structs.replace(self.entries[-1], qty=self.open, fee=ZERO) if self.open else None
+
+    def trade(self, symbol: str, dust: Decimal = ZERO) -> Trade:
         entry_qty, entry_value = _sums(self.entries)
         exit_qty, exit_value = _sums(self.exits)
         entry_price = entry_value / entry_qty
-        closed = self.open == 0
-        paid = entry_value if closed else entry_price * exit_qty  # an average of thirds would cost the last digit
+        closed = self.open == dust
+        # What was sold again cost the whole less what is left: an average of thirds would cost the last digit.
+        paid = entry_value - dust * self.entries[-1].price if closed else entry_price * exit_qty
         gross = (exit_value - paid) * self.side.sign
+        first = next((fill for fill in self.entries if fill is not self._carried), self.entries[0])
         return Trade(
             symbol=symbol,
             side=self.side,
             qty=entry_qty,
             entry_price=entry_price,
             exit_price=exit_value / exit_qty if exit_qty else None,
-            entry_ms=self.entries[0].at_ms,
+            entry_ms=first.at_ms,
             exit_ms=self.exits[-1].at_ms if closed else None,
             gross=gross,
             fees=sum((fill.fee for fill in self.entries + self.exits), ZERO),
-            entry_order=self.entries[0].client_id,
+            entry_order=first.client_id,
             exit_order=self.exits[-1].client_id if self.exits else "",
             source=(self.exits or self.entries)[-1].source,
+            dust=dust,
         )
 
 
@@ -243,16 +270,20 @@ def _sums(fills: list[Fill]) -> tuple[Decimal, Decimal]:
     return sum((fill.qty for fill in fills), ZERO), sum((fill.qty * fill.price for fill in fills), ZERO)
 
 
-def trades(symbol: str, fills: list[Fill]) -> list[Trade]:
+def trades(symbol: str, fills: list[Fill], dusts: Collection[Decimal] = ()) -> list[Trade]:
     """Round trips of one symbol, flat to flat; a fill that turns the position round is split between two trips.
 
-    Pure. `fills` in any order, with repeats and reports; a trip still open comes last with `exit_ms` None.
+    Pure. `fills` in any order, with repeats and reports; a trip still open comes last with `exit_ms` None. `dusts`: the rests
+    with which the position counted as flat; such a rest is carried into the trip that follows.
     """
     done: list[Trade] = []
     trip: _Trip | None = None
-    for fill in settled_fills(fills):
+    for fill in map(_as_moved, settled_fills(fills)):
         rest = fill
-        while rest.qty:
+        while rest.qty > 0:
+            if trip is not None and rest.side is trip.side and _left_as_dust(trip, dusts):
+                done.append(trip.trade(symbol, trip.open))
+                trip = _Trip(trip.side, trip.rest())
             if trip is None:
                 trip = _Trip(rest.side)
             if rest.side is trip.side:
@@ -267,8 +298,17 @@ def trades(symbol: str, fills: list[Fill]) -> list[Trade]:
                 done.append(trip.trade(symbol))
                 trip = None
     if trip is not None:
-        done.append(trip.trade(symbol))
+        done.append(trip.trade(symbol, trip.open if _left_as_dust(trip, dusts) else ZERO))
     return done
+
+
+def _left_as_dust(trip: _Trip, dusts: Collection[Decimal]) -> bool:
+    return bool(trip.exits) and trip.open in dusts
+
+
+def _as_moved(fill: Fill) -> Fill:
+    """In quantities that moved the position, with all its fees in quote currency."""
+    return msgspec.structs.replace(fill, qty=fill.moved, fee=fill.all_fees, base_fee=ZERO) if fill.base_fee else fill
 
 
 def _part(fill: Fill, qty: Decimal) -> Fill:

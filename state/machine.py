@@ -14,9 +14,10 @@ from msgspec.structs import replace
 from state.commands import Cancel, Command, Replace, Submit
 from state.draft import Draft, StrategyFailed
 from state.events import Event
+from state.levels import stop_level, why_no_room
 from state.orders import Order, OrderType, Purpose, Side, Status
 from state.record import record
-from state.rules import STOP_TRIES, STOPPING, Rules
+from state.rules import NO_ANSWER, NO_TICKS, STOP_TRIES, STOPPING, Rules
 from state.snapshot import SLOT_OF, Snapshot
 
 
@@ -142,27 +143,28 @@ def _know_the_levels(draft: Draft) -> None:
 
 
 def _set_levels(draft: Draft) -> None:
-    s, instrument = draft.s, draft.rules.instrument
+    s, instrument, view = draft.s, draft.rules.instrument, draft.view()
     assert s.side is not None and s.average is not None
     try:
-        level = draft.price(draft.ask(lambda strategy, view: strategy.stop_price(view)))
+        level = stop_level(draft, view, mirrored=s.by_hand)
         target = draft.ask(lambda strategy, view: strategy.target_price(view))
         target = None if target is None else instrument.limit(s.side.opposite, draft.price(target))
     except StrategyFailed as failure:
         draft.halt(str(failure))
         draft.close("the strategy gave no stop")
         return
-    if s.by_hand and (s.average - level) * s.side.sign < 0:
-        level = s.average + (s.average - level)  # the same distance, for the side that the strategy never meant
-    level = instrument.stop_trigger(s.side.opposite, level)
-    if level <= 0 or (s.average - level) * s.side.sign < instrument.tick_size:
-        draft.close(f"stop {level} is not on the losing side of {s.average}")
+    no_room = why_no_room(draft, view, level)
+    if no_room is not None:
+        draft.close(no_room)
         return
     draft.set(stop_price=level, target_price=target)
 
 
 def _protect(draft: Draft) -> None:
-    """One stop, for exactly what is held, at the level that only moves our way; then the target."""
+    """One stop, for exactly what is held, at the level that only moves our way; then the target.
+
+    Without native stops none is sent: `wishes` closes at the first price that touches the level.
+    """
     order, s = draft.s.stop, draft.s
     if order is not None and order.side is not _exit_side(s):
         cancel(draft, "stop", "wrong side")
@@ -171,7 +173,7 @@ def _protect(draft: Draft) -> None:
     elif s.stop_failures >= STOP_TRIES:
         draft.close(f"stop refused {s.stop_failures} times")
         return
-    elif draft.mono_ms >= s.stop_retry_ms:
+    elif draft.rules.native_stops and draft.mono_ms >= s.stop_retry_ms:
         draft.submit_new(Purpose.STOP, OrderType.STOP, abs(s.position), trigger=s.stop_price, reason="protect the position")
     if s.target_price is not None:
         _aim(draft)
@@ -186,13 +188,19 @@ def _aim(draft: Draft) -> None:
 
 
 def _resize(draft: Draft, slot: str, order: Order, level: Decimal | None) -> None:
-    """The order covers what is held, at its level: by amending where the venue can, else by a new one after the old has gone."""
+    """The order covers what is held, at its level: by amending where the venue can, else by a new one after the old has gone.
+
+    While an amend has no answer there is no second one, which the first could undo when it lands late. Meanwhile the order rests
+    at its old level or the new one. Should it have the wrong quantity as well, it is cancelled: what is gone cannot be amended.
+    """
     wanted = draft.s.ledger.filled(order.client_id) + abs(draft.s.position)
     if order.qty == wanted and order.trigger_price == level:
         return
     if order.status is not Status.WORKING or not order.verified or draft.mono_ms < order.retry_ms:
         return  # one question at a time
-    if draft.rules.can_replace:
+    if order.late_ms and (order.asked_qty is None or order.qty == wanted):
+        return
+    if draft.rules.can_replace and not order.late_ms:
         draft.replace(slot, wanted, level)
     else:
         cancel(draft, slot, "to be replaced")
@@ -240,7 +248,8 @@ def why_not_carry_out(s: Snapshot, command: Command, rules: Rules, now_ms: int) 
     if isinstance(command, Cancel):
         return None if order.status is Status.CANCELLING else "the cancel is no longer wanted"
     if isinstance(command, Replace):
-        return None if order.status is Status.REPLACING else "the change is no longer wanted"
+        wanted = (Status.REPLACING, command.qty, command.trigger_price)
+        return None if (order.status, order.asked_qty, order.asked_trigger) == wanted else "the change is no longer wanted"
     if order.status is not Status.INTENT:
         return "already answered"
     if order.purpose is Purpose.ENTRY:
@@ -277,30 +286,66 @@ def cancel(draft: Draft, slot: str, reason: str) -> None:
 
 
 def _time_the_unprotected(draft: Draft) -> None:
-    s = draft.s
-    if not s.position or _protected(s):
+    """How long what is held has been without protection: measured, told for as long as it lasts, ended at the limit if it may."""
+    s, limit_ms = draft.s, draft.rules.unprotected_limit_ms
+    if not s.position or _protected(s, draft.rules):
         if s.unprotected_ms is not None:
             worst = max(s.worst_unprotected, draft.mono_ms - s.unprotected_ms)
-            draft.set(unprotected_ms=None, worst_unprotected=worst)
+            draft.set(unprotected_ms=None, unprotected_told=0, worst_unprotected=worst)
         return
     if s.unprotected_ms is None:
         draft.set(unprotected_ms=draft.mono_ms)
         return
     lasted = draft.mono_ms - s.unprotected_ms
-    if lasted >= draft.rules.unprotected_limit_ms and not s.closing and _may_flatten(s):
-        draft.close(f"unprotected for {lasted} ms")
-        draft.alarm(f"UNPROTECTED for {lasted} ms: closing at market")
-        _close_out(draft)
+    if lasted < limit_ms * _patience(s.unprotected_told):
+        return
+    draft.set(unprotected_told=s.unprotected_told + 1)
+    if s.closing or not _may_flatten(s, draft.rules):
+        draft.alarm(f"UNPROTECTED for {lasted} ms: {_why_bare(s)}")
+        return
+    draft.close(f"unprotected for {lasted} ms")
+    draft.alarm(f"UNPROTECTED for {lasted} ms: closing at market")
+    _close_out(draft)
 
 
-def _protected(s: Snapshot) -> bool:
-    """The venue's book shows a stop for all we hold, or an exit for it is working."""
+def _patience(told: int) -> int:
+    """In limits, until a person is told again: 1, 2, 4, ... 64, then every 64."""
+    return 1 << told if told <= 6 else 64 * (told - 5)
+
+
+def _why_bare(s: Snapshot) -> str:
+    """What stands in the way, and what a person can do about it."""
+    for order in (s.stop, s.target, s.exit):
+        if order is not None and order.status is Status.QUARANTINED:
+            return f"{order.describe()} may be at the venue: cancel by hand what looks like it, then this goes on by itself"
+    if s.exit_failures and s.closing:
+        return f"{s.exit_failures} exits came to nothing; trying again until flat"
+    if s.closing:
+        return f"closing ({s.closing})"
+    if s.stop is None:
+        return f"no price of the last seconds to watch the level {s.stop_price} by"
+    return f"{s.stop.describe()} is {s.stop.status.value}"
+
+
+def _protected(s: Snapshot, rules: Rules) -> bool:
+    """The venue's book shows a stop for all we hold, or an exit for it is working.
+
+    Without native stops nothing rests there: fresh ticks are the protection, for as long as they come.
+    """
     held = abs(s.position)
+    if not rules.native_stops and not s.closing:
+        return not any(source in NO_TICKS for source, _ in s.blocks)
     if s.stop is not None and s.stop.verified and s.stop.status in (Status.WORKING, Status.REPLACING):
         return s.remaining(s.stop) >= held
     return s.exit is not None and s.exit.status is Status.WORKING and s.remaining(s.exit) >= held
 
 
-def _may_flatten(s: Snapshot) -> bool:
-    """Nothing is on its way that may yet protect: an order in question can neither be doubled nor cancelled."""
+def _may_flatten(s: Snapshot, rules: Rules) -> bool:
+    """Nothing is on its way that may yet protect: an order in question can neither be doubled nor cancelled.
+
+    Without native stops the quotes of each poll watch the level while the ticks are stale: too slow to call it protected, too
+    good to sell for nothing. When they fail as well, nobody watches any more.
+    """
+    if not rules.native_stops:
+        return any(source == NO_ANSWER for source, _ in s.blocks)
     return s.stop is None or (s.stop.status is Status.WORKING and s.stop.verified)

@@ -53,8 +53,8 @@ class Status(Enum):
 class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     """One order of ours. Prices on the tick grid; quantities above 0.
 
-    `created_ms` is session time. `changed_ms` and `retry_ms` are monotonic: when we last changed our mind about this order,
-    and before when nothing is to be asked for it again.
+    `created_ms` is session time. `changed_ms`, `retry_ms` and `late_ms` are monotonic: when we last changed our mind about this
+    order, before when nothing is to be asked for it again, and until when an amend without an answer may still land.
     """
 
     client_id: str
@@ -69,13 +69,14 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     venue_id: str | None = None
     verified: bool = False  # the venue's own book has shown it as we asked for it
     cancel_asked: bool = False
-    asked_qty: Decimal | None = None  # while REPLACING: what we asked for
+    asked_qty: Decimal | None = None  # of an amend that nobody has seen done: what we asked for
     asked_trigger: Decimal | None = None
     attempts: int = 0  # failed asks in a row
     strikes: int = 0  # answers in a row that disagree with what we believe
     created_ms: int = 0
     changed_ms: int = 0
     retry_ms: int = 0
+    late_ms: int = 0  # an amend has no answer: until then it may still land (0: none is out)
     reason: str = ""
     baseline: tuple[str, ...] = ()  # foreign venue order ids that already rested when this was decided
 

@@ -7,12 +7,13 @@ so what we call ours is never more than the venue holds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
 
 import msgspec
 
-from state.ledger import Fill
+from state.ledger import Fill, Ledger
 from state.orders import ZERO
 
 
@@ -49,7 +50,7 @@ def compare(
     position that somebody closed before our stop fired was ours, and what the stop then opened is ours too.
     """
     expected = position + foreign_qty
-    total = sum((fill.qty * fill.side.sign for fill in news), ZERO)
+    total = sum((fill.moved * fill.side.sign for fill in news), ZERO)
     if venue_qty == expected and not total:
         return Finding(Verdict.MATCH, "", foreign_qty)
     if not news or expected + total != venue_qty:
@@ -66,7 +67,7 @@ def compare(
         turned = turned or (position + mine * fill.side.sign) * position < 0
         position += mine * fill.side.sign
         if mine:
-            ours.append(msgspec.structs.replace(fill, qty=mine, fee=fill.fee * mine / fill.qty))
+            ours.append(_part(fill, mine))
     position += sum((qty for _, qty in later), ZERO)
     if not ours:
         return Finding(Verdict.FOREIGN, f"others hold {foreign_qty} of it in this account", foreign_qty)
@@ -78,7 +79,62 @@ def _share(fill: Fill, position: Decimal, foreign_qty: Decimal) -> tuple[Decimal
     """Theirs and ours of one execution that we did not order."""
     against = position and (position > 0) != (fill.side.sign > 0)
     if not against:
-        return fill.qty, ZERO
+        return fill.moved, ZERO
     beside = abs(foreign_qty) if foreign_qty and (foreign_qty > 0) == (position > 0) else ZERO
-    theirs = min(fill.qty, beside)
-    return theirs, fill.qty - theirs
+    theirs = min(fill.moved, beside)
+    return theirs, fill.moved - theirs
+
+
+def _part(fill: Fill, moved: Decimal) -> Fill:
+    """As much of it as moved the position so far."""
+    if moved == fill.moved:
+        return fill
+    if not fill.base_fee:
+        return msgspec.structs.replace(fill, qty=moved, fee=fill.fee * moved / fill.qty)
+    share = moved / fill.moved
+    return msgspec.structs.replace(fill, qty=fill.qty * share, fee=fill.fee * share, base_fee=fill.base_fee * share)
+
+
+# -- one balance, several symbols ------------------------------------------------------------------------------------------------
+
+
+FINER_DIGITS = 8
+
+
+class Shares(msgspec.Struct, frozen=True):
+    """An account's balance of one asset, symbol by symbol. Together with `foreign` it is the balance, to the last digit."""
+
+    qty: dict[str, Decimal]
+    foreign: Decimal
+
+
+def share_out(ledgers: Mapping[str, Ledger], balance: Decimal) -> Shares:
+    """What each symbol may call the venue's quantity, where several hold one asset and the venue only tells the balance.
+
+    Each gets what its own fills say, and the rest is foreign. Where there is less than all of them say, the foreign part went
+    first and then, for all we know, something of each: the long ones are cut in proportion, so that every one of them sees a
+    difference, and none is given what another holds. A person looks then; nothing here guesses whose it was.
+    """
+    said = {symbol: ledger.position for symbol, ledger in sorted(ledgers.items())}
+    lacking = sum(said.values(), ZERO) - balance
+    if lacking > 0:
+        longs = {symbol: qty for symbol, qty in said.items() if qty > 0}
+        cut = _in_proportion(min(lacking, sum(longs.values(), ZERO)), longs)
+        said = {symbol: qty - cut.get(symbol, ZERO) for symbol, qty in said.items()}
+    return Shares(said, balance - sum(said.values(), ZERO))
+
+
+def _in_proportion(amount: Decimal, weights: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """`amount`, at most the sum of the weights, split by weight and none above its own. In whole units a few digits finer than
+    the last one in use: the parts add up exactly, and the smallest amount takes from each."""
+    digits = max(-exponent for value in (amount, *weights.values()) if isinstance(exponent := value.as_tuple().exponent, int))
+    digits += FINER_DIGITS
+    units = {symbol: int(weight.scaleb(digits)) for symbol, weight in weights.items()}
+    whole, total = int(amount.scaleb(digits)), sum(units.values())
+    parts: dict[str, Decimal] = {}
+    before = given = 0
+    for symbol, weight in units.items():
+        before += weight
+        parts[symbol] = Decimal(whole * before // total - given).scaleb(-digits)
+        given = whole * before // total
+    return parts

@@ -24,6 +24,8 @@ from state.events import (
 from state.orders import Status
 from state.snapshot import SLOTS
 
+_NOTHING_ASKED: dict[str, Any] = {"late_ms": 0, "asked_qty": None, "asked_trigger": None}
+
 
 def record(draft: Draft, event: Event) -> None:
     _RECORDERS[type(event)](draft, event)
@@ -60,8 +62,9 @@ def _restarted(draft: Draft, event: Restarted) -> None:
         if order.status is Status.INTENT and order.retry_ms:
             fail(draft, slot, "not sent: interrupted while it waited")
         else:
-            asked = {"asked_qty": None, "asked_trigger": None, "retry_ms": 0, "strikes": 0, "attempts": 0}
-            draft.change(slot, status=Status.UNKNOWN, verified=False, **asked)
+            late = order.late_ms > 0 and order.asked_qty is not None  # an amend that nobody has seen done: it may still land
+            asked = {"late_ms": draft.mono_ms + draft.rules.settle_ms} if late else _NOTHING_ASKED
+            draft.change(slot, status=Status.UNKNOWN, verified=False, retry_ms=0, strikes=0, attempts=0, **asked)
             draft.query(slot)
     unprotected = draft.mono_ms if draft.s.unprotected_ms is not None else None
     draft.set(stop_retry_ms=0, exit_retry_ms=0, target_retry_ms=0, fill_ms=draft.mono_ms, unprotected_ms=unprotected)

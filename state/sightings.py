@@ -48,10 +48,12 @@ def _take(draft: Draft, fill: Fill) -> None:
     ledger = before.add(fill)
     if ledger is before:
         return
-    draft.set(ledger=ledger)
-    if ledger.position == held:
+    draft.book(ledger)
+    if ledger.position == before.position:
         return  # the row of an execution that a report had told of
     draft.set(fill_ms=draft.mono_ms, disagreements=0)
+    if ledger.filled(fill.client_id) == before.filled(fill.client_id):
+        return  # and of the fee that was taken out of it
     if fill.purpose is not Purpose.ENTRY:
         draft.set(reduced=True)
     elif draft.s.trip != fill.client_id and not held:
@@ -160,7 +162,7 @@ def _end(draft: Draft, slot: str, order: Order, row: OrderRow) -> None:
 
 
 def _working(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
-    row = event.row
+    row, order = event.row, _landed_or_never(draft, slot, order, event)
     if order.status is Status.CANCELLING:
         if event.asked_ms - order.changed_ms >= READ_AGAIN_MS:
             draft.try_later(slot)
@@ -168,15 +170,33 @@ def _working(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
     elif order.status is Status.REPLACING:
         _replaced(draft, slot, order, event)
     elif order.status is not Status.QUARANTINED:
-        _adopt(draft, slot, order, row)
+        _adopt(draft, slot, order, event)
+
+
+def _landed_or_never(draft: Draft, slot: str, order: Order, event: OrderSeen) -> Order:
+    """An amend without an answer: this row proves that it was done, or was asked for when it could not be done any more."""
+    if not order.late_ms:
+        return order
+    over = event.asked_ms >= order.late_ms
+    if order.status is Status.REPLACING:  # the desk has not heard yet
+        return draft.change(slot, late_ms=0, changed_ms=order.changed_ms) if over else order
+    if over or _as_asked(order, event.row):
+        return draft.change(slot, late_ms=0, asked_qty=None, asked_trigger=None, changed_ms=order.changed_ms)
+    return order
+
+
+def _as_asked(order: Order, row: OrderRow) -> bool:
+    return row.trigger_price == order.asked_trigger and row.qty == order.asked_qty
 
 
 def _replaced(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
     """An acknowledged change is a request accepted; the venue's row is the fact. One more look, then it counts as not moved."""
     row = event.row
-    if row.trigger_price == order.asked_trigger and row.qty == order.asked_qty:
+    if _as_asked(order, row):
         done = {"qty": row.qty, "trigger_price": row.trigger_price, "attempts": 0, "retry_ms": 0}
         draft.change(slot, status=Status.WORKING, asked_qty=None, asked_trigger=None, strikes=0, verified=True, **done)
+    elif order.late_ms:
+        return  # not answered yet: the old values prove nothing
     elif order.strikes == 0:
         draft.change(slot, strikes=1)
         draft.query(slot)
@@ -186,8 +206,9 @@ def _replaced(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
         draft.alarm(f"{slot} was not moved: the venue still shows {row.qty} @ {row.trigger_price}")
 
 
-def _adopt(draft: Draft, slot: str, order: Order, row: OrderRow) -> None:
+def _adopt(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
     """It works. Is it what we asked for? A stop that is not must go; one that a person tightened is theirs to tighten."""
+    row = event.row
     was = {"status": Status.WORKING, "venue_id": order.venue_id or row.venue_id, "strikes": 0}
     if slot == "entry":
         if order.status is not Status.WORKING:
@@ -204,7 +225,8 @@ def _adopt(draft: Draft, slot: str, order: Order, row: OrderRow) -> None:
     if any(getattr(order, name) != value for name, value in (was | changed).items()):
         draft.change(slot, **was, **changed)
     if slot == "stop":
-        draft.set(stop_failures=0)
+        if event.asked_ms - order.changed_ms >= READ_AGAIN_MS:
+            draft.set(stop_failures=0)  # it has lasted: some venues show an order at work before they reject it
         _follow_a_tightened_stop(draft, row)
 
 
@@ -224,7 +246,7 @@ def _position_seen(draft: Draft, event: PositionSeen) -> None:
     if s.foreign_qty is None:
         _meet_the_foreign(draft, event)
         return
-    finding = compare(s.position, s.foreign_qty, event.qty, _news(s, event), event.own)
+    finding = compare(s.ledger.position, s.foreign_qty, event.qty, _news(s, event), event.own)
     if finding.verdict is Verdict.MATCH:
         if s.disagreements or _news(s, event):
             draft.set(disagreements=0, foreign_trades=_counted(s, event.strangers))
@@ -256,7 +278,7 @@ def _believed(s: Snapshot, event: PositionSeen) -> Finding | None:
         return None
     if s.disagreements == 0:
         return None
-    finding = compare(s.position, s.foreign_qty, event.qty, _news(s, event), event.own)
+    finding = compare(s.ledger.position, s.foreign_qty, event.qty, _news(s, event), event.own)
     explained = finding.verdict in (Verdict.MISSING, Verdict.FOREIGN)  # by trade rows, which no lagging answer makes up
     return finding if explained or event.asked_ms - s.disagreed_ms >= READ_AGAIN_MS else None
 
@@ -264,7 +286,7 @@ def _believed(s: Snapshot, event: PositionSeen) -> Finding | None:
 def _meet_the_foreign(draft: Draft, event: PositionSeen) -> None:
     """The first look of a session: whatever is there beside ours belongs to somebody else."""
     s = draft.s
-    theirs = event.qty - s.position
+    theirs = event.qty - s.ledger.position
     draft.set(foreign_qty=theirs, foreign_trades=_counted(s, event.strangers))
     if theirs:
         draft.alarm(f"FOREIGN: the venue holds {theirs} of it that is not ours: left alone")
@@ -278,7 +300,8 @@ def _counted(s: Snapshot, fills: tuple[Fill, ...]) -> tuple[str, ...]:
 def _believe(draft: Draft, finding: Finding) -> None:
     """Others traded: what closed ours is booked like any fill, and protection follows the position."""
     for fill in finding.ours:
-        draft.set(ledger=draft.s.ledger.add(fill), fill_ms=draft.mono_ms, reduced=True)
+        draft.book(draft.s.ledger.add(fill))
+        draft.set(fill_ms=draft.mono_ms, reduced=True)
     s = draft.s
     if finding.ours:
         draft.alarm(f"{finding.verdict.value}: {finding.text}")

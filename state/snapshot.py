@@ -41,6 +41,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     exit: Order | None = None
     ended: tuple[Order, ...] = ()  # the last few that left a slot: late reports still find them
     ledger: Ledger = Ledger()
+    dust: Decimal | None = None  # what of our executions' net quantity no order can sell: no part of the position
     side: Side | None = None  # of this trip
     trip: str | None = None  # client order id of this trip's entry
     reduced: bool = False  # something of this trip was sold off again
@@ -64,6 +65,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     crossed_ms: int | None = None  # since when price has been beyond a stop that has not filled
     unprotected_ms: int | None = None  # since when filled quantity has had no working stop or exit
     worst_unprotected: int = 0  # longest such time, ms
+    unprotected_told: int = 0  # how often a person was told of the present one
     fill_ms: int = 0  # when the last fill was learnt
     disagreements: int = 0  # position reports in a row that contradict our fills
     disagreed_ms: int = 0  # when the first of them was asked for
@@ -75,7 +77,8 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def position(self) -> Decimal:
-        return self.ledger.position
+        """Signed, what we hold and can protect and sell."""
+        return self.ledger.position - self.dust if self.dust else self.ledger.position
 
     @property
     def average(self) -> Decimal | None:

@@ -109,6 +109,16 @@ class Strategy:
         return Decimal(1), Decimal(0)
 
 
+class Silenced(Strategy):
+    """In the place of a strategy that did not come back: it has no opinion any more, so that nobody waits for it again."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self.name, self.bar_ms = strategy.name, strategy.bar_ms
+
+    def stop_price(self, view: View) -> Decimal:
+        raise LookupError("it did not come back when it was asked before")
+
+
 class Bar(msgspec.Struct, frozen=True):
     """Open, high, low, close of [start_ms, end_ms); `whole` is false when we joined in the middle."""
 

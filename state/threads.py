@@ -14,8 +14,10 @@ from typing import Protocol
 
 
 class Lock(Protocol):
-    """To be used with `with` only."""
+    """To be used with `with`; `acquire` where a thread must not wait for ever (`timeout` in real seconds, below 0: for ever)."""
 
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+    def release(self) -> None: ...
     def __enter__(self) -> object: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /

@@ -16,6 +16,7 @@ from state.events import (
     Heartbeat,
     Tick,
 )
+from state.levels import why_not_enter_at
 from state.orders import OrderType, Purpose, Side
 from state.strategy import Enter, Leave, MoveStop, Pass, Wish
 
@@ -74,7 +75,7 @@ def _grant(draft: Draft, wish: Wish, price: Decimal) -> None:
     if wish is None:
         return
     if isinstance(wish, Enter):
-        _enter(draft, wish)
+        _enter(draft, wish, price)
     elif isinstance(wish, MoveStop):
         _trail(draft, wish, price)
     elif isinstance(wish, Leave):
@@ -86,8 +87,8 @@ def _grant(draft: Draft, wish: Wish, price: Decimal) -> None:
         raise StrategyFailed(f"strategy {draft.rules.strategy.name} returned {wish!r:.80}")
 
 
-def _enter(draft: Draft, wish: Enter) -> None:
-    """The one door: an entry is granted here or nowhere."""
+def _enter(draft: Draft, wish: Enter, price: Decimal) -> None:
+    """The one door: an entry is granted here or nowhere. `price` is the latest: where a market order would fill."""
     s, rules = draft.s, draft.rules
     if s.position or s.live_orders() or s.spent:
         return
@@ -103,7 +104,11 @@ def _enter(draft: Draft, wish: Enter) -> None:
             draft.price(named)
     trigger = None if wish.trigger_price is None else instrument.stop_trigger(wish.side, wish.trigger_price)
     limit = trigger if wish.limit_price == wish.trigger_price else _limit(draft, wish)
-    denied = instrument.why_not(rules.qty, limit or trigger) or _why_not_priced(wish.type, trigger, limit)
+    denied = (
+        instrument.why_not(rules.qty, limit or trigger)
+        or _why_not_priced(wish.type, trigger, limit)
+        or why_not_enter_at(draft, wish.side, trigger or limit or price)
+    )
     if denied is not None:
         draft.set(spent=True, why=f"denied: {denied}")
         return

@@ -34,7 +34,8 @@ import live_runner
 from brokers.practice import PracticeVenue, attach_venue
 from brokers.practice_truth import Truth
 from simulation import practice_day
-from simulation.oracle import Life, Told, told_by
+from simulation.oracle import Life, Told
+from simulation.oracle_told import told_by
 from state.clock import SystemClock
 from tests import runs
 

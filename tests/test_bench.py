@@ -53,3 +53,20 @@ def test_the_tick_benchmark_compares_its_three_clients_for_each_number_of_symbol
         (count, ["cpu_ratio", "decode", "no_op", "pipeline", "ratio", "symbols"]) for count in (10, 20)
     ]
     assert {"ratio", "ratio_at_least", "ratio_aim", "many_symbols_cost", "ok"} <= set(found)
+
+
+def test_the_scale_benchmark_counts_what_was_doubled_or_lost() -> None:
+    found = bench("scale.py", "--trips", "100", "--orders", "40")
+
+    assert list(found) == [
+        "seed",
+        "lost_replies",
+        "late_accepts",
+        "too_late",
+        "trips_by_stream",
+        "trips_by_poll",
+        "pending_sweep",
+        "durable_adds",
+        "ok",
+    ]
+    assert (found["lost_replies"]["orders_at_venue"], found["trips_by_poll"]["missing"]) == (40, 0)

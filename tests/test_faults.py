@@ -352,15 +352,13 @@ def struck(played: Played, row: dict[str, Any]) -> bool:
 
 
 def wrong(played: Played) -> list[Violation]:
-    """What the oracle says, but for how long things were bare, for what is excused, and for trips that others traded in."""
+    """What the oracle says, but for how long things were bare, and for what is excused."""
     if not played.truth.orders:
         return []
-    others = {order.symbol for order in played.truth.orders if order.origin != API and order.now.filled}
     return [
         violation
-        for violation in judge(played.truth, played.told, [played.life], Bounds(0, 1_000_000))
+        for violation in judge(played.truth, played.told, [played.life], Bounds(0, 0, 1_000_000, 1_000_000))
         if violation.rule not in EXCUSED.get((played.script, violation.symbol), ())
-        and not (violation.symbol in others and "reported" in violation.text)  # whose part is whose: told one by one below
         and not (played.script.startswith("hell") and violation.rule == "I3" and "at the venue it ended" in violation.text)
     ]
 

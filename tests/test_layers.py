@@ -26,6 +26,7 @@ PURE = (
     "sightings",
     "reconcile",
     "draft",
+    "levels",
     "ledger",
     "snapshot",
     "rules",

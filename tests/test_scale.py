@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from bench import scale
-from bench.scale import Dial, Market, durable_adds, lost_replies, pending_sweep, reference, round_trips, too_late
+from bench.market import Market, as_trip, reference
+from bench.rough import ROUGH, Dial
+from bench.scale import durable_adds, lost_replies, pending_sweep, round_trips, too_late
 from brokers.poller import ASKED_FOR_IN_A_SWEEP
 from state.clock import SystemClock
 from state.journal import Journal, JournalReader
@@ -56,7 +58,7 @@ def test_ten_fast_trades_are_ten_trades_even_while_a_read_takes_800_ms() -> None
 
 def test_the_trades_read_back_from_the_journal_are_the_venues(tmp_path: Path) -> None:
     """FIL-01, FIL-11: what is on disk, not what was in memory."""
-    market = Market(4, 5, scale.ROUGH, 7, stream=True)
+    market = Market(4, 5, ROUGH, 7, stream=True)
     market.play()
     with Journal.open(tmp_path / "journal.db", clock=SystemClock()) as journal:
         session = journal.begin("20261120", mode="practice", account="A", day="2026-11-20").session.id
@@ -64,7 +66,7 @@ def test_the_trades_read_back_from_the_journal_are_the_venues(tmp_path: Path) ->
         with JournalReader.open(journal.path) as reader:
             kept = [trade for symbol in market.states for trade in trades(symbol, list(reader.fills(symbol, session)))]
 
-    assert sorted(map(scale.as_trip, kept), key=repr) == sorted(reference(market.venue.engine.fills()), key=repr)
+    assert sorted(map(as_trip, kept), key=repr) == sorted(reference(market.venue.engine.fills()), key=repr)
 
 
 # -- many orders pending ------------------------------------------------------------------------------------------------

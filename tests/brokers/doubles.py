@@ -86,13 +86,20 @@ class OwnedLock:
         self._lock = threading.RLock()
         self._depth = 0
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        self._depth += 1
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        taken = self._lock.acquire(blocking, timeout)
+        self._depth += taken
+        return taken
 
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
         self._depth -= 1
         self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def held(self) -> bool:
         return self._depth > 0 and self._lock._is_owned()  # type: ignore[attr-defined]
@@ -130,7 +137,7 @@ class Venue:
         settle_window_s: float = 30.0,
         **engine: Any,
     ) -> None:
-        self.capabilities = Capabilities(client_ids, True, True, False, True, settle_window_s)
+        self.capabilities = Capabilities(client_ids, True, True, True, settle_window_s)
         self._instruments = instruments
         self._clock = clock
         self._guard = guard or Guard()
@@ -268,6 +275,12 @@ class Venue:
     def session_hours(self, day: date) -> SessionHours | None:
         return None
 
+    def skew_ms(self) -> int | None:
+        return None
+
+    def refused(self) -> dict[str, int]:
+        return {}
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -327,6 +340,9 @@ class Listener:
 
     def sweeping(self) -> None:
         """A round begins."""
+
+    def compared(self, ahead_ms: int | None) -> None:
+        """Our clock and the venue's."""
 
     def swept(self) -> None:
         self.said.append("swept")

@@ -55,6 +55,9 @@ class HeartBody(Body):
     def beat(self) -> None:
         self.beats += 1
 
+    def watch(self) -> dict[str, str]:
+        return {}
+
 
 class Board:
     """What a Switchboard is told."""

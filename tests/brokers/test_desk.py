@@ -21,6 +21,8 @@ from tests.brokers.doubles import Act, done_but_lost, lost, ok, refused, unreach
 from tests.harness import Story
 from tests.state.builders import BUY, ENTRY, SYMBOL, D, Plan, at, both_sides, move, order_of
 
+SETTLED_MS = 36_000  # the settle window, and the poll after it
+
 
 def work(*commands: Command, symbol: str = SYMBOL) -> Work:
     nothing = Snapshot(symbol)
@@ -107,7 +109,7 @@ def test_what_protects_or_reduces_goes_before_questions() -> None:
 
     story.flatten("by hand")
 
-    assert [verb for verb, _ in story.venue.calls[begun:]][:2] == ["cancel", "order"]
+    assert [verb for verb, _ in story.venue.calls[begun:]][:3] == ["positions", "cancel", "order"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_the_intent_is_written_before_the_call_and_the_outcome_after_it() -> Non
 
 
 def test_when_the_journal_cannot_be_written_entries_wait_and_protection_does_not() -> None:
-    """The works are kept in memory and written when it works again."""
+    """CRA-08: the works are kept in memory and written when it works again."""
     story = Story()
     story.tick("730.65")
     story.journal.failing = "disk full"
@@ -161,7 +163,23 @@ def test_when_the_journal_cannot_be_written_entries_wait_and_protection_does_not
     assert written == sorted(written) and len(story.works) > 5
 
 
+def test_what_could_not_be_written_does_not_wait_for_the_next_decision() -> None:
+    """CRA-08: once space returns; found by the simulation, seed 7/195: entries stayed off in a quiet market."""
+    story = Story()
+    story.journal.failing = "disk full"
+    story.tick("730.65")
+    story.desk.write_the_rest()
+    still = list(story.listener.said)
+    story.journal.failing = None
+    story.desk.write_the_rest()
+    story.desk.write_the_rest()
+
+    assert (still[-1], story.listener.said[-1]) == ("journal: disk full", "journal: written again")
+    assert [type(work.event).__name__ for work in story.works][:1] == ["Tick"]
+
+
 def test_an_entry_does_not_leave_while_the_journal_cannot_be_written() -> None:
+    """CRA-08"""
     story = Story()
     story.journal.failing = "disk full"
 
@@ -321,7 +339,7 @@ def test_an_amend_that_fails_one_way_or_another_arrives_in_the_end(side: Side, f
     story.venue.script("replace", fault)
 
     story.tick("732.00")
-    story.wait(6_000)
+    story.wait(SETTLED_MS if fault is lost else 6_000)
 
     assert story.book == [f"{side.opposite.value} STOP 5 @ {at(side, '730.65')}"]
 

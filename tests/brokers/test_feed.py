@@ -46,6 +46,9 @@ class Recorder:
     def order_update(self, row: OrderRow) -> None:
         self._hear("order", row)
 
+    def order_unclear(self) -> None:
+        self._hear("unclear")
+
     def connected(self) -> None:
         self._hear("connected")
 
@@ -440,7 +443,7 @@ def test_every_bad_frame_is_counted_and_every_good_one_used(venue: StreamStub, s
     good = [market_data("SBIN", "731", at_ms), market_data("INFY", "1400", at_ms)]
 
     venue.send(
-        "{", "", "[]", '{"type":"news"}', market_data("sbin", "1", at_ms), market_data("", "1", at_ms),
+        "{", "", "[]", '{"type":"news"}', market_data("TCS", "1", at_ms), market_data("", "1", at_ms),
         market_data("SBIN", "1", at_ms, exchange="BSE"), good[0], f"[{good[0]},{good[1]}]",
     )  # fmt: skip
 

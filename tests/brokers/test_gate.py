@@ -132,6 +132,15 @@ def test_the_first_price_without_a_reference_is_believed_and_with_one_it_must_be
     assert judged(PriceGate(None, band=(D(92), D(108))), ("1000", 1)) == [Refusal.HELD]
 
 
+def test_a_reference_that_comes_late_judges_the_first_price_and_never_a_later_one() -> None:
+    """FEE-06: the first tick after a start may be the wild one."""
+    gate = PriceGate()
+    gate.refer(D("248.20"))
+    assert judged(gate, ("24.82", 1), ("248.30", 2)) == [Refusal.HELD, None]
+    gate.refer(D(1))
+    assert judged(gate, ("248.35", 3)) == [None]
+
+
 def test_a_jump_of_nothing_or_of_everything_is_no_setting() -> None:
     for jump in (D(0), D(1), D(-1)):
         with pytest.raises(ValueError, match="jump must be between 0 and 1"):

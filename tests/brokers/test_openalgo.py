@@ -24,6 +24,7 @@ from brokers.base import (
     SessionHours,
     Unanswered,
     Unavailable,
+    Unreadable,
 )
 from brokers.openalgo import OpenAlgo
 from state.clock import SystemClock
@@ -94,7 +95,7 @@ def test_it_is_a_broker_and_says_what_it_can_do(broker: OpenAlgo) -> None:
     as_broker: Broker = broker
 
     assert as_broker.capabilities == Capabilities(
-        client_ids=False, replace=True, native_stops=True, oco=False, order_stream=True, settle_window_s=30
+        client_ids=False, replace=True, native_stops=True, order_stream=True, settle_window_s=30
     )
 
 
@@ -114,7 +115,7 @@ def test_it_is_a_broker_and_says_what_it_can_do(broker: OpenAlgo) -> None:
 def test_a_placement_carries_exactly_the_documented_fields(
     server: HttpStub, broker: OpenAlgo, type: OrderType, limit_price: D | None, trigger_price: D | None, expected: str
 ) -> None:
-    """Unknown fields are refused by the server, and prices go as they stand: 511.95, never 511.95000000000005."""
+    """PRO-19: unknown fields are refused by the server, and prices go as they stand: 511.95, never 511.95000000000005."""
     server.on(path("placeorder"), fixed({"orderid": "250408000989443", "status": "success"}))
     order = msgspec.structs.replace(ENTRY, type=type, limit_price=limit_price, trigger_price=trigger_price)
 
@@ -224,6 +225,7 @@ def test_no_text_ever_carries_the_key_even_when_the_server_echoes_it(server: Htt
 
 
 def test_a_modify_carries_all_twelve_fields(server: HttpStub, broker: OpenAlgo) -> None:
+    """PRO-19"""
     server.on(path("modifyorder"), fixed({"orderid": 77, "status": "success"}))
 
     broker.replace(STOP, D(3), D("512.05"), None)
@@ -521,11 +523,35 @@ def test_a_row_of_quantity_zero_is_no_fill_and_says_so(
     assert "quantity 0" in caplog.text
 
 
-@pytest.mark.parametrize("price", ["NaN", 0, None, "", -1])
-def test_a_fill_without_a_price_fails_the_read(server: HttpStub, broker: OpenAlgo, price: object) -> None:
-    server.on(path("tradebook"), listed([{**LIVE_TRADE, "average_price": price}]))
+@pytest.mark.parametrize(
+    "lack",
+    [{"average_price": "NaN"}, {"average_price": 0}, {"average_price": None}, {"average_price": ""}, {"average_price": -1},
+     {"action": None}, {"action": "HOLD"}, {"quantity": None}, {"quantity": "x"}],
+)  # fmt: skip
+def test_an_execution_without_side_price_or_quantity_is_refused_and_its_order_stays_open(
+    server: HttpStub, broker: OpenAlgo, caplog: pytest.LogCaptureFixture, lack: dict[str, Any]
+) -> None:
+    """FIL-16: told and counted once; the others count; what its own order has filled is not known, so that it is asked again."""
+    done = {**LIVE_ROW, "order_status": "cancelled"}
+    server.on(path("orderbook"), listed([{**done, "orderid": "1"}, {**done, "orderid": "2"}]))
+    server.on(path("tradebook"), listed([{**LIVE_TRADE, "orderid": "2"}, {**LIVE_TRADE, **lack}, LIVE_TRADE]))
 
-    with pytest.raises(Unavailable, match="schema"):
+    with caplog.at_level(logging.WARNING):
+        fills = [broker.fills(), broker.fills()][1]
+    rows = broker.orders()
+
+    assert [(fill.venue_id, fill.qty) for fill in fills] == [("2", D(2)), ("1", D(2))]
+    assert [(row.venue_id, row.state, row.filled) for row in rows] == [
+        ("1", Reported.CANCELLED, None),
+        ("2", Reported.CANCELLED, D(2)),
+    ]
+    assert (broker.refused(), len(caplog.records)) == ({"refused rows": 1}, 1)
+
+
+def test_a_tradebook_whose_rows_name_no_order_fails_the_read(server: HttpStub, broker: OpenAlgo) -> None:
+    server.on(path("tradebook"), listed([{**LIVE_TRADE, "orderid": None}]))
+
+    with pytest.raises(Unreadable, match="schema"):
         broker.fills()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from brokers.base import OrderRow, Reported
 from brokers.dialect import (
+    Incomplete,
     LoggedIn,
     LoginRefused,
     Message,
@@ -144,9 +145,9 @@ def test_seconds_and_milliseconds_give_one_instant_and_no_time_is_none(timestamp
 
 
 def test_a_tick_of_another_exchange_is_noise_and_the_symbol_is_left_as_written() -> None:
-    """FEE-08: the feed knows its symbols, exactly as they are spelled."""
+    """FEE-08: of what nobody of ours asked for; what is ours has one name (test_spelling.py)."""
     assert stream.receive(tick_frame("1", exchange="BSE")) == Noise("other exchange")
-    assert stream.receive(tick_frame("1", symbol="sbin")) == Tick("sbin", D(1), AT_MS)
+    assert stream.receive(tick_frame("1", symbol="tcs")) == Tick("tcs", D(1), AT_MS)
 
 
 @pytest.mark.parametrize(
@@ -243,12 +244,22 @@ def test_what_an_update_does_not_say_is_none_and_never_zero() -> None:
     "changes",
     [
         {"quantity": 0}, {"quantity": -5}, {"quantity": "NaN"}, {"quantity": None}, {"filled_quantity": -1}, {"action": "HOLD"},
-        {"average_price": "Infinity"}, {"orderid": None}, {"symbol": None}, {"price": "x"},
+        {"average_price": "Infinity"}, {"orderid": None}, {"symbol": None}, {"price": "x"}, {"action": None}, {"action": ""},
+        {"filled_quantity": 2, "average_price": 0}, {"filled_quantity": 5, "average_price": None, "order_status": "complete"},
     ],
 )  # fmt: skip
 def test_an_order_update_that_cannot_be_read_is_told_not_dropped(changes: dict[str, Any]) -> None:
-    """FEE-12: order events are never silently lost."""
-    assert order_update(**changes) == Trouble("an order update cannot be read; polling has to find it")
+    """FIL-16, FEE-12: order events are never silently lost, and one that lacks its side or price is none to act on."""
+    assert order_update(**changes) == Incomplete("an order update lacks its side, quantity, price or more; asking the venue")
+
+
+@pytest.mark.parametrize(("pending", "filled"), [(0, 3), (5, 3), (2, 0), (0, None)])
+def test_filled_comes_from_the_cumulative_quantity_alone(pending: int, filled: int | None) -> None:
+    """FIL-16: a pending quantity of 0, or a word like "cancelled", says nothing of what was filled."""
+    news = order_update(pending_quantity=pending, filled_quantity=filled, average_price=1305.0, order_status="cancelled")
+
+    assert isinstance(news, OrderRow)
+    assert (news.state, news.qty, news.filled) == (Reported.CANCELLED, D(5), None if filled is None else D(filled))
 
 
 def test_an_order_at_another_exchange_is_noise() -> None:

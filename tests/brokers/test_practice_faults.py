@@ -936,6 +936,7 @@ def test_a_calm_venue_tells_its_truth_too_and_a_refused_request_is_in_it(quiet: 
 
     assert [(row.label, row.symbol, row.side, row.venue_id) for row in truth.requests] == [("S1", "SBIN", Side.BUY, None)]
     assert (truth.orders, truth.fills, truth.strikes, truth.timeline) == ([], [], [], {})
+    assert truth.bare_spans("SBIN") == []
 
 
 # Scripts

@@ -201,7 +201,7 @@ def test_prices_that_were_not_delivered_count_for_the_bar(desk: Desk) -> None:
     """FEE-12"""
     desk.states["SBIN"].tick(D("731.50"), TEN)
 
-    desk.board.missed("SBIN", Missed(D("731.00"), D("735.00"), D("732.00"), TEN, TEN + 1_000))
+    desk.board.missed("SBIN", Missed(D("731.00"), D("735.00"), D("732.00"), TEN + 1_000))
 
     assert desk.states["SBIN"].range() == (D("731.00"), D("735.00"))
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from ops.config import Config, calendar_of, load
 from ops.plan import guard_rules, make_rules, plan_day, symbol_facts
 from ops.report import SymbolFacts
 from state.clock import VirtualClock
 from state.instrument import Instrument
+from state.rules import Able
 from state.session import Session
 from state.snapshot import Snapshot
 from state.strategy import View
@@ -23,6 +25,7 @@ from tests import runs
 
 D = Decimal
 SBIN = Instrument("SBIN", "NSE", D("0.05"))
+ABLE = Able(can_replace=True, native_stops=True, settle_ms=30_000)
 
 
 def config_of(folder: Path, *dates: str, **more: Any) -> Config:
@@ -76,9 +79,10 @@ def test_the_rules_are_the_configs_and_the_sessions(tmp_path: Path) -> None:
     session = session_of(config)
     (planned,) = plan_day(config, calendar_of(config.session), session.day)
 
-    rules = make_rules(config, planned, SBIN, session, STRATEGIES, can_replace=False)
+    rules = make_rules(config, planned, SBIN, session, STRATEGIES, able=replace(ABLE, can_replace=False, settle_ms=31_000))
 
-    assert (rules.instrument, rules.qty, rules.day, rules.max_entries, rules.can_replace) == (SBIN, D(5), "20261120", 3, False)
+    assert (rules.instrument, rules.qty, rules.day, rules.max_entries) == (SBIN, D(5), "20261120", 3)
+    assert (rules.can_replace, rules.native_stops, rules.settle_ms) == (False, True, 31_000)
     assert (rules.entry_from_ms, rules.cutoff_ms) == (session.entry_from_ms, session.cutoff_ms)
     assert (rules.entry_timeout_ms, rules.order_timeout_ms, rules.max_retries) == (300_000, 30_000, 2)
     assert rules.unprotected_limit_ms == 4_000
@@ -90,7 +94,7 @@ def test_a_replay_may_have_another_entry_timeout(tmp_path: Path) -> None:
     session = session_of(config)
     (planned,) = plan_day(config, calendar_of(config.session), session.day)
 
-    rules = make_rules(config, planned, SBIN, session, STRATEGIES, can_replace=True, entry_timeout_ms=7)
+    rules = make_rules(config, planned, SBIN, session, STRATEGIES, able=ABLE, entry_timeout_ms=7)
 
     assert rules.entry_timeout_ms == 7
 
@@ -100,9 +104,9 @@ def test_what_an_earlier_config_left_behind_is_guarded_and_never_entered(tmp_pat
     config = config_of(tmp_path, "2026-11-19")
     session = session_of(config)
 
-    rules = guard_rules(config, "TECHM", D(1), SBIN, session, can_replace=True)
+    rules = guard_rules(config, "TECHM", D(1), SBIN, session, ABLE)
 
-    assert (rules.max_entries, rules.cutoff_ms) == (0, session.cutoff_ms)
+    assert (rules.max_entries, rules.cutoff_ms, rules.settle_ms) == (0, session.cutoff_ms, 30_000)
     with pytest.raises(LookupError):
         rules.strategy.stop_price(VIEW)
 
@@ -112,9 +116,7 @@ def test_the_facts_for_the_report_have_what_was_seen_and_what_was_refused(tmp_pa
     session = session_of(config)
     planned = plan_day(config, calendar_of(config.session), session.day)
     clock = VirtualClock(session.open_ms)
-    state = SymbolState(
-        Snapshot("SBIN"), make_rules(config, planned[0], SBIN, session, STRATEGIES, can_replace=True), Silent(), clock
-    )
+    state = SymbolState(Snapshot("SBIN"), make_rules(config, planned[0], SBIN, session, STRATEGIES, able=ABLE), Silent(), clock)
     state.tick(D("732.00"), session.open_ms)
     state.tick(D("733.00"), session.open_ms + 1)
 

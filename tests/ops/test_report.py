@@ -65,6 +65,7 @@ def test_the_report_of_a_trade_has_every_key_of_the_contract(tmp_path: Path) -> 
                 "stop_path": [["2026-11-20T09:31:03.631+05:30", "730.15"]],
                 "low": "735.20",
                 "high": "740.00",
+                "dust": "0",
             }
         ],
         "trades": [
@@ -84,6 +85,7 @@ def test_the_report_of_a_trade_has_every_key_of_the_contract(tmp_path: Path) -> 
                 "exit_order": "SBIN-20261120-S1",
                 "source": "stream",
                 "stop_path": [["2026-11-20T09:31:03.631+05:30", "730.15"]],
+                "dust": "0",
             }
         ],
         "orders": {"sent": 2, "refused": 0, "unknown": 0, "quarantined": 0},

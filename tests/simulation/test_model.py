@@ -102,7 +102,12 @@ def test_the_normal_form_knows_every_time_in_a_snapshot() -> None:
 
     retries = {"stop_retry_ms", "exit_retry_ms", "target_retry_ms"}
     assert times == retries | {"crossed_ms", "unprotected_ms", "fill_ms", "disagreed_ms"}
-    assert {field for field in Order.__struct_fields__ if field.endswith("_ms")} == {"created_ms", "changed_ms", "retry_ms"}
+    assert {field for field in Order.__struct_fields__ if field.endswith("_ms")} == {
+        "created_ms",
+        "changed_ms",
+        "retry_ms",
+        "late_ms",
+    }
 
 
 def test_every_configuration_has_its_own_name() -> None:

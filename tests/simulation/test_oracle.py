@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from brokers.practice_truth import API, HAND, Point, TrueFill, TrueOrder, TruePosition, Truth, Version
 from simulation import oracle
-from simulation.oracle import Bounds, Life, Told, Trip, Violation
+from simulation.oracle import Bounds, Life, Told, Violation
+from simulation.oracle_trips import Trip, round_trips
 from state.journal_read import OrderRecord
 from state.ledger import Fill, Ledger
 from state.orders import ZERO, Order, OrderType, Purpose, Side
@@ -22,7 +23,7 @@ from state.snapshot import Snapshot
 
 E0, S1, E2 = "SBIN-20261120-E0", "SBIN-20261120-S1", "SBIN-20261120-E2"
 TEN = Decimal(10)
-BOUNDS = Bounds(recovery_ms=500, bare_ms=100)
+BOUNDS = Bounds(recovery_ms=500, waking_ms=200, bare_ms=100, notice_ms=300)
 LIVES = (Life(500, 2_400, 700, killed=True), Life(2_600, 5_000, 2_800))
 TYPES = {"E": OrderType.STOP_LIMIT, "S": OrderType.STOP, "X": OrderType.MARKET}
 PURPOSES = {purpose.value: purpose for purpose in Purpose}
@@ -215,11 +216,50 @@ def test_a_stop_and_an_exit_for_the_same_quantity() -> None:
     assert judged(broken) == [Violation("I5", "SBIN", "orders to reduce exceeded a position of 10 by 10 at 2010")]
 
 
-def test_a_stop_beside_a_trade_by_hand_is_no_violation() -> None:
-    by_hand = true_order("8", "phone-X", (2_500, Reported.FILLED, 0), origin=HAND)
-    broken = line(point(2_000, 10, stop=10), point(2_500, 5, stop=10), point(3_000))
+def by_hand(at_ms: int, qty: int) -> TrueFill:
+    return TrueFill("t8", "8", "SBIN", Side.SELL, Decimal(qty), Decimal("812.00"), at_ms, at_ms, "phone", "", HAND)
 
-    assert judged(replace(broken, orders=[*truth().orders, by_hand])) == []
+
+HEARD_MS = 3_200  # of a trade at 2,200: 200 ms of the first start, and 100 after the second has had its time to recover
+
+
+@pytest.mark.parametrize(("until_ms", "wrong"), [(HEARD_MS, 0), (HEARD_MS + 1, 1)])
+def test_a_stop_may_be_larger_than_the_position_until_a_trade_by_hand_is_heard_of(until_ms: int, wrong: int) -> None:
+    """REC-05, REC-06."""
+    points = (point(2_000, 10, stop=10), point(2_200, 5, stop=10), point(until_ms, 5, stop=5))
+    true = replace(line(*points), fills=[*truth().fills, by_hand(2_200, 5)])
+    text = "orders to reduce exceeded a position of 5 by 5 at 2200"
+
+    assert oracle.exits_within_position(true, LIVES, BOUNDS) == [Violation("I5", "SBIN", text)] * wrong
+
+
+@pytest.mark.parametrize(("fired_ms", "covered_ms", "over_ms"), [(2_250, 3_200, 0), (2_250, 3_201, 1), (3_300, 3_401, 1)])
+def test_what_a_stop_opens_that_fired_after_a_trade_by_hand_is_to_be_closed_once_it_is_heard_of(
+    fired_ms: int, covered_ms: int, over_ms: int
+) -> None:
+    """EXI-06: while nobody has heard of it, and moments longer."""
+    points = (point(2_000, 10, stop=10), point(2_200, 0, stop=10), point(fired_ms, -10), point(covered_ms))
+    true = replace(line(*points), fills=[*truth().fills, by_hand(2_200, 10)])
+    alive_ms = covered_ms - max(fired_ms, LIVES[1].started_ms)
+    text = f"10 without a stop for {alive_ms} ms of start 2, {over_ms} too long"
+
+    assert oracle.protected(true, LIVES, BOUNDS) == [Violation("I4", "SBIN", text)] * bool(over_ms)
+
+
+def test_round_trips_count_what_the_user_traded_against_ours_and_nothing_else_of_theirs() -> None:
+    """REC-05, REC-06, REC-08: what they add is theirs and sold first; a reversal ends one trip of ours and begins another."""
+    entry = truth().fills[0]
+    added = replace(by_hand(2_100, 4), side=Side.BUY)
+    theirs = "SBIN-elsewhere-X8"
+
+    assert round_trips([entry, by_hand(2_200, 10)]) == [
+        Trip("SBIN", "BUY", TEN, Decimal("812.4"), Decimal("812"), E0, theirs),
+    ]
+    assert round_trips([entry, added, by_hand(2_200, 4), truth().fills[1]]) == told().trips
+    assert round_trips([entry, added, by_hand(2_200, 24)]) == [
+        Trip("SBIN", "BUY", TEN, Decimal("812.4"), Decimal("812"), E0, theirs),
+        Trip("SBIN", "SELL", TEN, Decimal("812"), None, theirs, ""),
+    ]
 
 
 def test_a_stop_that_was_loosened_by_a_restart() -> None:
@@ -277,7 +317,7 @@ def test_round_trips_are_added_up_from_flat_to_flat() -> None:
         true_fill("d", "3", E2, "100", 4, qty=1),
     ]
 
-    assert oracle.round_trips(fills) == [
+    assert round_trips(fills) == [
         Trip("SBIN", "BUY", TEN, Decimal("100.6"), Decimal("99"), E0, S1),
         Trip("SBIN", "BUY", Decimal(1), Decimal("100"), None, E2, ""),
     ]
@@ -287,11 +327,12 @@ def test_round_trips_are_added_up_from_flat_to_flat() -> None:
     ("bare", "text"),
     [
         ((1_000, 1_090), None),
-        ((1_000, 1_200), "10 without a stop for 200 ms of start 1 (allowed 100)"),
+        ((1_000, 1_200), "10 without a stop for 200 ms of start 1, 100 too long"),
+        ((3_050, 3_140), None),  # began while it was still recovering
         ((2_350, 3_090), None),  # through the death and the recovery that may take until 3,100
-        ((2_350, 3_200), "10 without a stop for 100 ms of start 2 (allowed 0)"),
+        ((2_350, 3_200), "10 without a stop for 600 ms of start 2, 100 too long"),
         ((3_500, 3_590), None),
-        ((3_500, 3_700), "10 without a stop for 200 ms of start 2 (allowed 100)"),
+        ((3_500, 3_700), "10 without a stop for 200 ms of start 2, 100 too long"),
     ],
 )
 def test_quantity_without_a_stop_is_borne_for_moments_and_through_a_recovery(bare: tuple[int, int], text: str | None) -> None:
@@ -307,6 +348,15 @@ def test_a_recovery_that_took_too_long_or_never_came() -> None:
 
     assert judged(lives=late) == [Violation("I12", "", "start 2 took 501 ms to recover, 500 are allowed")]
     assert judged(lives=never) == [Violation("I12", "", "start 2 never recovered")]
+
+
+@pytest.mark.parametrize(("awake_ms", "due_ms"), [(2_650, 3_100), (2_800, 3_100), (2_900, 3_200)])
+def test_a_machine_that_is_slow_to_start_a_process_takes_nothing_from_the_runners_own_time(awake_ms: int, due_ms: int) -> None:
+    in_time = (LIVES[0], replace(LIVES[1], awake_ms=awake_ms, recovered_ms=due_ms))
+    late = (LIVES[0], replace(LIVES[1], awake_ms=awake_ms, recovered_ms=due_ms + 1))
+
+    assert oracle.recovered_in_time(in_time, BOUNDS) == []
+    assert [wrong.rule for wrong in oracle.recovered_in_time(late, BOUNDS)] == ["I12"]
 
 
 def test_a_recovery_lasts_until_what_was_found_bare_has_its_stop() -> None:

@@ -264,9 +264,11 @@ def test_a_trail_while_an_amend_is_in_flight_waits_for_it_and_the_latest_level_w
 
     first = play.tick("732.00")
     meanwhile = [*play.tick("732.05"), *play.tick("732.10")]
-    then = play.seen(play.stop)
+    asked = play.stop
+    shown = play.seen(asked)
+    then = play.acknowledged(asked, Act.REPLACE)
 
-    assert (sent(first), sent(meanwhile)) == ([f"replace S 5 @ {at(side, '730.50')}"], [])
+    assert (sent(first), sent(meanwhile), sent(shown)) == ([f"replace S 5 @ {at(side, '730.50')}"], [], [])
     assert sent(then) == [f"replace S 5 @ {at(side, '730.60')}"]
 
 

@@ -573,8 +573,10 @@ def test_a_level_that_price_has_crossed_is_an_exit_at_once(side: Side) -> None:
 @pytest.mark.parametrize("stop", ["731.15", "731.20", "740.00"])
 @both_sides
 def test_a_first_stop_on_the_wrong_side_of_the_entry_closes_the_position(side: Side, stop: str) -> None:
-    """PRO-15."""
-    play = Play(side, Plan(side, stop=at(side, stop))).enter()
+    """PRO-15: the strategy changed its mind after the entry was granted."""
+    plan = Plan(side)
+    play = Play(side, plan).enter()
+    plan.stop = at(side, stop)
 
     commands = play.fill(play.entry, "5")
 
@@ -583,7 +585,9 @@ def test_a_first_stop_on_the_wrong_side_of_the_entry_closes_the_position(side: S
 
 
 def test_a_stop_at_nothing_closes_the_position() -> None:
-    play = Play(strategy=Plan(stop=D("-1"))).enter()
+    plan = Plan()
+    play = Play(strategy=plan).enter()
+    plan.stop = D("-1")
 
     assert sent(play.fill(play.entry, "5")) == ["submit X SELL 5 @ market"]
 
@@ -592,7 +596,9 @@ def test_a_stop_at_nothing_closes_the_position() -> None:
 @both_sides
 def test_a_strategy_that_cannot_say_where_the_stop_goes_is_halted_and_its_position_closed(side: Side, stop: Any) -> None:
     """CON-14: the fill is never lost over it."""
-    play = Play(side, Plan(side, stop=stop)).enter()
+    plan = Plan(side)
+    play = Play(side, plan).enter()
+    plan.stop = stop
 
     commands = play.fill(play.entry, "5")
 

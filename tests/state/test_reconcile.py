@@ -7,11 +7,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from state.events import PositionSeen
-from state.ledger import Fill
+from state.ledger import Fill, Ledger
 from state.orders import Purpose, Side
-from state.reconcile import Finding, Verdict, compare
+from state.reconcile import Finding, Shares, Verdict, compare, share_out
 from tests.state.builders import BUY, SELL, SYMBOL, D, Play, both_sides
 
 
@@ -153,3 +155,81 @@ def test_one_answer_that_shows_nothing_is_not_believed_and_a_second_halts_but_cl
     assert (play.s.position, play.s.stop is not None) == (5 * side.sign, True)
     assert play.s.halted == f"DIVERGED: venue holds 0, our fills say {5 * side.sign}"
     assert [type(command).__name__ for command in twice] == ["Alarm"]
+
+
+# -- one balance, several symbols --------------------------------------------------------------------------------------------
+
+
+def holding(qty: Decimal) -> Ledger:
+    side = BUY if qty > 0 else SELL
+    return Ledger().add(Fill("T", "X-20261120-E0", Purpose.ENTRY, side, abs(qty), D(100), 1)) if qty else Ledger()
+
+
+AMOUNT = st.integers(0, 10_000_000).map(lambda units: Decimal(units).scaleb(-8)) | st.integers(0, 50).map(Decimal)
+
+
+@given(held=st.lists(AMOUNT, min_size=1, max_size=5), balance=AMOUNT)
+@settings(max_examples=300, deadline=None)
+def test_the_shares_add_up_to_the_balance_and_none_is_given_anothers(held: list[Decimal], balance: Decimal) -> None:
+    """REC-15: BTC-USD and BTC-EUR hold one asset; the venue tells one balance."""
+    ledgers = {f"S{number}": holding(qty) for number, qty in enumerate(held)}
+
+    shares = share_out(ledgers, balance)
+
+    assert sum(shares.qty.values(), D(0)) + shares.foreign == balance
+    assert all(0 <= shares.qty[symbol] <= ledger.position for symbol, ledger in ledgers.items())
+    assert shares.foreign == max(balance - sum(held, D(0)), D(0))
+
+
+@given(held=st.lists(AMOUNT.filter(bool), min_size=2, max_size=5), foreign=AMOUNT)
+@settings(max_examples=150, deadline=None)
+def test_with_all_of_it_there_every_symbol_matches_its_own_fills(held: list[Decimal], foreign: Decimal) -> None:
+    """REC-15: so that each of them reconciles as if it were alone in the account."""
+    ledgers = {f"S{number}": holding(qty) for number, qty in enumerate(held)}
+
+    shares = share_out(ledgers, sum(held, D(0)) + foreign)
+
+    assert shares == Shares({symbol: ledger.position for symbol, ledger in ledgers.items()}, foreign)
+    for symbol, ledger in ledgers.items():
+        assert compare(ledger.position, D(0), shares.qty[symbol], ()).verdict is Verdict.MATCH
+
+
+@pytest.mark.parametrize(
+    ("balance", "shares", "foreign"),
+    [
+        ("5", ("2", "3"), "0"),
+        ("6.5", ("2", "3"), "1.5"),
+        ("4", ("1.6", "2.4"), "0"),
+        ("0", ("0", "0"), "0"),
+        ("-1", ("0", "0"), "-1"),
+    ],
+)
+def test_what_is_missing_is_missing_from_each(balance: str, shares: tuple[str, str], foreign: str) -> None:
+    """REC-15: 2 and 3 of ours; with less than 5 there both diverge, and neither is told that it still has everything."""
+    found = share_out({"BTC-USD": holding(D(2)), "BTC-EUR": holding(D(3))}, D(balance))
+
+    assert found == Shares({"BTC-USD": D(shares[0]), "BTC-EUR": D(shares[1])}, D(foreign))
+    verdicts = {compare(own, D(0), found.qty[symbol], ()).verdict for symbol, own in (("BTC-USD", D(2)), ("BTC-EUR", D(3)))}
+    assert verdicts == {Verdict.MATCH if D(balance) >= 5 else Verdict.DIVERGED}
+
+
+def test_a_short_takes_from_the_balance_that_a_long_adds_to() -> None:
+    """REC-15: long 3 and short 1 on margin are a balance of 2; one more of somebody else is foreign."""
+    ledgers = {"A": holding(D(3)), "B": holding(D(-1))}
+
+    assert [share_out(ledgers, D(net)) for net in (2, 3, 1)] == [
+        Shares({"A": D(3), "B": D(-1)}, D(0)),
+        Shares({"A": D(3), "B": D(-1)}, D(1)),
+        Shares({"A": D(2), "B": D(-1)}, D(0)),
+    ]
+
+
+def test_a_stranger_s_base_fee_moves_the_position_as_ours_does() -> None:
+    """FIL-12: they sell 2 of our 5 with 0.01 taken on top; ours is down by 2.01, and the venue agrees."""
+    sale = Fill("H1", f"{SYMBOL}-elsewhere-X9", Purpose.EXIT, SELL, D(2), D(100), 1, base_fee=D("0.01"), source="elsewhere")
+
+    found = compare(D(5), D(0), D("2.99"), (sale,))
+
+    assert (found.verdict, found.ours, found.foreign_qty) == (Verdict.MISSING, (sale,), 0)
+    assert compare(D(1), D(0), D("-1.01"), (sale,)).ours == (sale,)
+    assert [fill.moved for fill in compare(D(1), D(3), D("1.99"), (sale,)).ours] == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +25,11 @@ class Box:
 
     def put(self, symbol: str, work: Work) -> None:
         self.works.append(work)
+
+
+class Full:
+    def put(self, symbol: str, work: Work) -> None:
+        raise MemoryError
 
 
 class Asked(Plan):
@@ -232,6 +239,32 @@ def test_a_defect_leaves_the_snapshot_and_is_told() -> None:
     state.tick(D("730.65"), TEN)
 
     assert (told, unchanged, len(box.works)) == ([("SBIN", "KeyError")], True, 1)
+
+
+@pytest.mark.parametrize("door", ["apply", "tick", "heartbeat"])
+def test_a_defect_is_told_when_the_lock_has_been_left(door: str) -> None:
+    """CON-12, CON-18: whoever is told may take his time, and may look at the symbol from another thread."""
+    told: list[str] = []
+
+    def free_for_others(symbol: str, error: Exception) -> None:
+        asking = ThreadPoolExecutor(1)
+        try:
+            asking.submit(state.range).result(5)  # with the lock still held this would not come back
+            told.append(type(error).__name__)
+        finally:
+            asking.shutdown(wait=False)
+
+    state, _, _ = make(on_defect=free_for_others)
+    state._outbox = Full()
+
+    doors: dict[str, Callable[[], None]] = {
+        "apply": lambda: state.apply(HaltAsked(mono_ms=TEN, now_ms=TEN, reason="by hand")),
+        "tick": lambda: state.tick(D("730.65"), TEN),
+        "heartbeat": lambda: state.heartbeat(ist("14:46:00"), TEN),
+    }
+    doors[door]()
+
+    assert told == ["MemoryError"]
 
 
 def test_a_defect_nobody_listens_for_is_raised() -> None:
