@@ -155,8 +155,17 @@ class SessionRun:
         able = Able(can.replace, can.native_stops, int(can.settle_window_s * 1000))
         for row in self.planned:
             if row.symbol == symbol and row.why_not is None:
-                return make_rules(self.config, row, instrument, self.session, STRATEGIES, able=able)
+                try:
+                    return make_rules(self.config, row, instrument, self.session, STRATEGIES, able=able)
+                except Exception as error:  # somebody's strategy: it may raise anything
+                    return self._without_strategy(symbol, instrument, able, f"{type(error).__name__}: {error}")
         self._log.warning(f"{symbol}: left by an interrupted session, not for today: protected, closed at the cutoff")
+        return guard_rules(self.config, symbol, instrument.lot_size, instrument, self.session, able)
+
+    def _without_strategy(self, symbol: str, instrument: Instrument, able: Able, error: str) -> Rules:
+        """Not traded; what an interrupted session holds of it stays protected."""
+        self._log.alarm(f"{symbol}: its strategy cannot be made: {error}")
+        self.planned = [_without(row, symbol, f"its strategy cannot be made: {error}") for row in self.planned]
         return guard_rules(self.config, symbol, instrument.lot_size, instrument, self.session, able)
 
     def _sinks(self) -> dict[str, Callable[[Decimal, int], object]]:

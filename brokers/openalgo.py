@@ -26,7 +26,6 @@ from brokers.base import (
     OrderRow,
     PositionRow,
     Refused,
-    Reported,
     SessionHours,
     Unanswered,
     Unavailable,
@@ -36,17 +35,18 @@ from brokers.openalgo_replies import (
     PRICE_TYPE,
     Asked,
     decode,
-    epoch_ms,
     failure,
     field,
+    fill_row,
+    filled_from,
     message,
+    needs_trades,
     number,
     order_id,
     order_row,
+    plain,
     price,
     printable,
-    quantity,
-    side,
     venue_id,
 )
 from brokers.rate_limit import Lane, RateLimiter
@@ -132,9 +132,9 @@ class OpenAlgo:
             "action": order.side.value,
             "product": self._product,
             "pricetype": PRICE_TYPE[typed],
-            "price": _plain(limit_price or order.limit_price) if typed in (OrderType.LIMIT, OrderType.STOP_LIMIT) else 0,
-            "quantity": _plain(qty),
-            "trigger_price": _plain(trigger_price or order.trigger_price)
+            "price": plain(limit_price or order.limit_price) if typed in (OrderType.LIMIT, OrderType.STOP_LIMIT) else 0,
+            "quantity": plain(qty),
+            "trigger_price": plain(trigger_price or order.trigger_price)
             if typed in (OrderType.STOP, OrderType.STOP_LIMIT)
             else 0,
             "disclosed_quantity": 0,
@@ -257,12 +257,12 @@ class OpenAlgo:
             "product": self._product,
             "action": order.side.value,
             "pricetype": PRICE_TYPE[order.type],
-            "quantity": _plain(order.qty),
+            "quantity": plain(order.qty),
         }
         if order.type in (OrderType.LIMIT, OrderType.STOP_LIMIT):
-            fields["price"] = _plain(order.limit_price)
+            fields["price"] = plain(order.limit_price)
         if order.type in (OrderType.STOP, OrderType.STOP_LIMIT):
-            fields["trigger_price"] = _plain(order.trigger_price)
+            fields["trigger_price"] = plain(order.trigger_price)
         return fields
 
     def _strategy(self, order: Order) -> str:
@@ -354,10 +354,10 @@ class OpenAlgo:
 
     def _with_trades(self, rows: list[OrderRow], lane: Lane, until_ms: int) -> list[OrderRow]:
         """What closed orders filled, summed from the tradebook where the row cannot say; asked for only then."""
-        if not any(map(_needs_trades, rows)):
+        if not any(map(needs_trades, rows)):
             return rows
         trades, incomplete = self._trades(lane, until_ms)
-        return [_filled_from(row, trades, incomplete) if _needs_trades(row) else row for row in rows]
+        return [filled_from(row, trades, incomplete) if needs_trades(row) else row for row in rows]
 
     def _trades(self, lane: Lane, until_ms: int) -> tuple[list[FillRow], set[str]]:
         """Every execution that can be used, and the orders of which one cannot: what those have filled is not known."""
@@ -368,7 +368,7 @@ class OpenAlgo:
         for row in self._rows("tradebook", "trades", lane, until_ms):
             venue = venue_id(row, "a tradebook row")
             try:
-                fill = self._fill(venue, row, now_ms, seen)
+                fill = fill_row(venue, self._symbol(row), row, self._zone, now_ms, seen)
             except Unreadable as wrong:
                 incomplete.add(venue)
                 self._refuse(venue, f"tradebook row refused, {wrong}: asking for its order")
@@ -387,24 +387,6 @@ class OpenAlgo:
             self._refused.add((venue, why))
         log.warning(why)
 
-    def _fill(self, venue: str, row: dict[str, Any], now_ms: int, seen: Counter[tuple[object, ...]]) -> FillRow | None:
-        where = f"trade of order {venue}"
-        qty = quantity(field(row, "quantity", where), f"{where} quantity")
-        if qty == 0:
-            return None
-        paid = price(row, "average_price", where) or price(row, "price", where)
-        if paid is None:
-            raise Unreadable(f"schema: {where} has no price")
-        stamp = printable(str(row.get("timestamp") or ""), 40)
-        at_ms = epoch_ms(stamp, self._zone, now_ms)
-        trade = order_id(row.get("tradeid"))
-        if trade is None:
-            facts = (venue, stamp, qty, paid)
-            seen[facts] += 1  # equal rows are told apart by their count: the same ids at every poll, in any order
-            trade = f"{venue}/{stamp}/{_plain(qty)}@{_plain(paid)}/{seen[facts]}"
-        when_ms = now_ms if at_ms is None else at_ms  # the time is for people; the fill counts without it
-        return FillRow(trade, venue, self._symbol(row), side(row, where), qty, paid, when_ms)
-
 
 def _word(value: object) -> str:
     """An exchange or product in one spelling; "" where none is said."""
@@ -421,28 +403,5 @@ def _known_id(order: Order) -> str:
     return order.venue_id
 
 
-def _plain(value: Decimal | None) -> Decimal | int:
-    """A number as JSON should carry it: 511.95 as it stands, whole ones as integers, never 5E+2."""
-    if value is None or not value.is_finite():
-        raise Refused(f"an order with the price or quantity {value} was not sent")
-    return int(value) if value == value.to_integral_value() else Decimal(format(value.normalize(), "f"))
-
-
 def _success(reply: Reply, body: dict[str, Any] | None) -> bool:
     return reply.status == 200 and body is not None and body.get("status") == "success"
-
-
-def _needs_trades(row: OrderRow) -> bool:
-    """A closed order whose row is silent; or "complete" with nothing filled, which some broker mappings make up (FIL-09)."""
-    return row.state.closed and (row.filled is None or (row.state is Reported.FILLED and row.filled == 0))
-
-
-def _filled_from(row: OrderRow, trades: list[FillRow], incomplete: set[str]) -> OrderRow:
-    own = [trade for trade in trades if trade.venue_id == row.venue_id]
-    filled = sum((trade.qty for trade in own), ZERO)
-    if row.venue_id in incomplete:
-        return msgspec.structs.replace(row, filled=None, average=None)
-    if not filled:
-        return msgspec.structs.replace(row, filled=None if row.state is Reported.FILLED else ZERO, average=None)
-    value = sum((trade.qty * trade.price for trade in own), ZERO)
-    return msgspec.structs.replace(row, filled=filled, average=value / filled)

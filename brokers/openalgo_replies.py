@@ -1,4 +1,4 @@
-"""What OpenAlgo's REST replies mean: its errors, numbers, times and order rows (venue sheet, sections 5 to 7).
+"""What OpenAlgo's REST replies mean: its errors, numbers, times, order and trade rows (venue sheet, sections 5 to 7).
 
 Pure: bytes and values in, values or one of the four errors out. Status words live in openalgo_words. Must never: guess. A row
 without the field we need is an error, and a number that is not one is refused at the door.
@@ -7,6 +7,7 @@ without the field we need is an error, and a number that is not one is refused a
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -14,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from brokers.base import BrokerError, Fatal, OrderRow, Refused, Unanswered, Unavailable, Unreadable
+from brokers.base import BrokerError, Fatal, FillRow, OrderRow, Refused, Reported, Unanswered, Unavailable, Unreadable
 from brokers.openalgo_words import reported
-from state.orders import OrderType, Side
+from state.orders import ZERO, OrderType, Side
 
 PRICE_TYPE = {OrderType.MARKET: "MARKET", OrderType.LIMIT: "LIMIT", OrderType.STOP: "SL-M", OrderType.STOP_LIMIT: "SL"}
 TYPE_OF = {word: type for type, word in PRICE_TYPE.items()}
@@ -241,3 +242,49 @@ def epoch_ms(value: object, zone: tzinfo, now_ms: int) -> int | None:
     except ValueError:
         return None
     return int(when.timestamp()) * 1000
+
+
+def fill_row(
+    venue: str, symbol: str, row: dict[str, Any], zone: tzinfo, now_ms: int, seen: Counter[tuple[object, ...]]
+) -> FillRow | None:
+    """One row of the tradebook; None for one of quantity 0. `seen` counts equal rows without a trade id, over one book."""
+    where = f"trade of order {venue}"
+    qty = quantity(field(row, "quantity", where), f"{where} quantity")
+    if qty == 0:
+        return None
+    paid = price(row, "average_price", where) or price(row, "price", where)
+    if paid is None:
+        raise Unreadable(f"schema: {where} has no price")
+    stamp = printable(str(row.get("timestamp") or ""), 40)
+    at_ms = epoch_ms(stamp, zone, now_ms)
+    trade = order_id(row.get("tradeid"))
+    if trade is None:
+        facts = (venue, stamp, qty, paid)
+        seen[facts] += 1  # equal rows are told apart by their count: the same ids at every poll, in any order
+        trade = f"{venue}/{stamp}/{plain(qty)}@{plain(paid)}/{seen[facts]}"
+    when_ms = now_ms if at_ms is None else at_ms  # the time is for people; the fill counts without it
+    return FillRow(trade, venue, symbol, side(row, where), qty, paid, when_ms)
+
+
+def needs_trades(row: OrderRow) -> bool:
+    """A closed order whose row is silent; or "complete" with nothing filled, which some broker mappings make up (FIL-09)."""
+    return row.state.closed and (row.filled is None or (row.state is Reported.FILLED and row.filled == 0))
+
+
+def filled_from(row: OrderRow, trades: list[FillRow], incomplete: set[str]) -> OrderRow:
+    """The order with what the tradebook says of it. Of the orders in `incomplete` it does not say all."""
+    own = [trade for trade in trades if trade.venue_id == row.venue_id]
+    filled = sum((trade.qty for trade in own), ZERO)
+    if row.venue_id in incomplete:
+        return msgspec.structs.replace(row, filled=None, average=None)
+    if not filled:
+        return msgspec.structs.replace(row, filled=None if row.state is Reported.FILLED else ZERO, average=None)
+    value = sum((trade.qty * trade.price for trade in own), ZERO)
+    return msgspec.structs.replace(row, filled=filled, average=value / filled)
+
+
+def plain(value: Decimal | None) -> Decimal | int:
+    """A number as JSON should carry it: 511.95 as it stands, whole ones as integers, never 5E+2."""
+    if value is None or not value.is_finite():
+        raise Refused(f"an order with the price or quantity {value} was not sent")
+    return int(value) if value == value.to_integral_value() else Decimal(format(value.normalize(), "f"))

@@ -114,6 +114,7 @@ class OpenAlgoStream:
         self._api_key = api_key
         self._exchange = exchange
         self._spelling = spelling or Spelling(OS_THREADS)
+        self._known = self._spelling.known
 
     def hello(self) -> list[str]:
         return [_frame(action="authenticate", api_key=self._api_key)]
@@ -141,7 +142,7 @@ class OpenAlgoStream:
             tick = _read_tick(frame)
         except _UNREADABLE:
             return self._receive_other(frame)
-        symbol = self._spelling.known.get(tick.symbol)
+        symbol = self._known.get(tick.symbol)
         if symbol is None or tick.exchange != self._exchange:
             if tick.exchange.strip().upper() != self._exchange:
                 return Noise("other exchange")

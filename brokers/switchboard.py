@@ -19,7 +19,6 @@ from state.commands import Alarm
 from state.events import EntriesOff, EntriesOn
 from state.symbol_state import SymbolState, Work
 
-
 SKEW_LIMIT_MS = 2_000  # how far our clock may be off the venue's
 
 

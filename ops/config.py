@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,8 @@ def _config(path: Path, top: Section, classes: Mapping[str, type], stories: Coll
     polling = read(PollingConfig(), top.child("polling"), RULES["polling"])
     orders = read(OrdersConfig(), top.child("orders"), RULES["orders"])
     instruments = _instruments(top.child("instruments"))
-    strategies = read_strategies(top.raw("strategies"), classes, lambda name: _lot_size(name, instruments, broker), mistakes)
+    lots = partial(_lot_size, instruments=instruments, broker=broker)
+    strategies = read_strategies(top.raw("strategies"), classes, lots, mistakes, folder)
     data_dir = folder / top.take("data_dir", text, "data")
     config = Config(
         path=path.resolve(),

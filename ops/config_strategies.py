@@ -14,6 +14,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from ops.config_fields import (
     Mistakes,
     Parser,
     Section,
+    Wrong,
     boolean,
     day,
     duration,
@@ -33,6 +35,8 @@ from ops.config_fields import (
     text,
     whole,
 )
+from ops.strategy_files import is_file, strategy_in
+from state.strategy import Strategy
 
 Lots = typing.Callable[[str], Decimal | None]
 Seen = dict[str, list[tuple[date | None, str]]]  # symbol -> setup date and path of each row so far
@@ -57,33 +61,68 @@ class StrategyConfig(msgspec.Struct, frozen=True):
     params: Any
     max_entries: int
     symbols: tuple[SymbolConfig, ...]
+    own: type[Strategy] | None = None  # of a file that the user has named; else `name` is one of ours
 
 
-def read_strategies(raw: object, known: Mapping[str, type], lots: Lots, mistakes: Mistakes) -> tuple[StrategyConfig, ...]:
-    """Every strategy that is right. `lots` tells the lot size of a symbol, None where only the venue knows it."""
+def read_strategies(
+    raw: object, known: Mapping[str, type], lots: Lots, mistakes: Mistakes, folder: Path
+) -> tuple[StrategyConfig, ...]:
+    """Every strategy that is right. `lots` tells the lot size of a symbol, None where only the venue knows it.
+
+    `known` are ours by name; a file of the user's own is looked for from `folder`.
+    """
     if not isinstance(raw, list) or not raw:
         mistakes.add("strategies", f"must list at least one strategy ({', '.join(sorted(known))}), not {_empty(raw)}")
         return ()
     seen: Seen = {}
-    read = [_strategy(Section(row, f"strategies[{i}]", mistakes), known, lots, seen, mistakes) for i, row in enumerate(raw)]
+    read = [
+        _strategy(Section(row, f"strategies[{index}]", mistakes), _named(known, folder), lots, seen, mistakes)
+        for index, row in enumerate(raw)
+    ]
     return tuple(strategy for strategy in read if strategy is not None)
 
 
-def _strategy(section: Section, known: Mapping[str, type], lots: Lots, seen: Seen, mistakes: Mistakes) -> StrategyConfig | None:
-    name = section.need("name", one_of(sorted(known)))
+def _named(known: Mapping[str, type], folder: Path) -> Parser:
+    """From a name to itself and its class."""
+    ours = one_of(sorted(known))
+
+    def parse(value: object) -> tuple[str, type]:
+        if isinstance(value, str) and is_file(value):
+            cls = strategy_in(value, folder)
+            _refuse_unreadable(cls)
+            return value, cls
+        name = ours(value)
+        return name, known[name]
+
+    return parse
+
+
+def _refuse_unreadable(cls: type[Strategy]) -> None:
+    """Fields that config.yaml cannot give are found before any row is read by them."""
+    for part in (cls.Params, cls.Setup):
+        try:
+            for name, hint in typing.get_type_hints(part, include_extras=True).items():
+                _rule(name, hint)
+        except (NameError, TypeError) as error:
+            raise Wrong(f"{cls.__name__}.{part.__name__}: {error}") from None
+
+
+def _strategy(section: Section, named: Parser, lots: Lots, seen: Seen, mistakes: Mistakes) -> StrategyConfig | None:
+    found: tuple[str, Any] | None = section.need("name", named)
     raw_params, raw_symbols = section.child("params"), section.raw("symbols")
     section.close()
     rows = _rows(raw_symbols, section.at("symbols"), mistakes)
-    if name is None:
+    if found is None:
         for row in rows:  # what their other keys may be is not known
             _symbol(Unknown, row, lots, seen, close=False)
         return None
-    cls: Any = known[name]
+    name, cls = found
     params = _struct(cls.Params, raw_params, {"max_entries": whole(1)}, {"max_entries": _default_entries(cls.Params)})
     symbols = [_symbol(cls.Setup, row, lots, seen) for row in rows]
     if not section.ok or params is None:
         return None
-    return StrategyConfig(name, params[0], params[1]["max_entries"], tuple(row for row in symbols if row is not None))
+    own = cls if is_file(name) else None
+    return StrategyConfig(name, params[0], params[1]["max_entries"], tuple(row for row in symbols if row is not None), own)
 
 
 def _rows(raw: object, path: str, mistakes: Mistakes) -> Iterator[Section]:
@@ -150,8 +189,8 @@ def _build(cls: type, section: Section, own: dict[str, Any], values: dict[str, A
         return None
     try:
         return cls(**own), values
-    except ValueError as error:
-        section.wrong("", str(error))
+    except Exception as error:  # a strategy's own check, of which only ValueError is foreseen
+        section.wrong("", str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
         return None
 
 

@@ -32,6 +32,7 @@ class Planned(msgspec.Struct, frozen=True):
     qty: Decimal
     max_entries: int
     why_not: str | None = None
+    own: type[Strategy] | None = None  # the class where the config names a file; else `strategy` is one of ours
 
 
 def plan_day(config: Config, calendar: Calendar, day: date) -> list[Planned]:
@@ -40,7 +41,8 @@ def plan_day(config: Config, calendar: Calendar, day: date) -> list[Planned]:
     for strategy in config.strategies:
         for row in strategy.symbols:
             why_not = _why_not_today(calendar, getattr(row.setup, "setup_date", None), day)
-            out.append(Planned(row.symbol, strategy.name, strategy.params, row.setup, row.qty, strategy.max_entries, why_not))
+            name, params, limit = strategy.name, strategy.params, strategy.max_entries
+            out.append(Planned(row.symbol, name, params, row.setup, row.qty, limit, why_not, strategy.own))
     return out
 
 
@@ -65,7 +67,7 @@ def make_rules(
     entry_timeout_ms: int | None = None,
 ) -> Rules:
     """The rules of one symbol for one session. `entry_timeout_ms` None: as configured."""
-    strategy = strategies[planned.strategy](planned.params, planned.setup, instrument, session)
+    strategy = (planned.own or strategies[planned.strategy])(planned.params, planned.setup, instrument, session)
     return Rules(
         instrument=instrument,
         strategy=strategy,

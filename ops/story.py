@@ -171,6 +171,8 @@ def _last_word(work: Work, slot: str, order: Order) -> tuple[str, str]:
         return "refused", event.reason
     if isinstance(event, NotSent):
         return "not sent", event.reason
+    if isinstance(event, ProvedAbsent) and order.status is Status.QUARANTINED:
+        return "gone", "nothing that could be it works at the venue any more"
     if isinstance(event, ProvedAbsent):
         return "not sent", "nothing of it at the venue after the settle window"
     if isinstance(event, OrderSeen) and event.client_id == order.client_id:

@@ -16,7 +16,7 @@ from ops.cli import read_config, with_config, with_json
 from ops.config import Config, environment, load
 from ops.options import Failure, say
 from simulation import simulate
-from simulation.run import setting
+from simulation.run import Setting, setting
 from state.clock import SystemClock
 from state.session import CalendarError
 from strategies import STRATEGIES
@@ -75,7 +75,7 @@ def simulate_command(
     return 1 if tally.violations else ending.OK
 
 
-def _again(of: simulate.Setting, path: Path, as_json: bool) -> int:
+def _again(of: Setting, path: Path, as_json: bool) -> int:
     trace, outcome = simulate.again(of, path)
     broken = [msgspec.to_builtins(found) for found in outcome.violations]
     if as_json:

@@ -165,7 +165,7 @@ class Runner:
         left_open = any(not ending.settled(snapshot) for snapshot in resumed.snapshots.values())
         if clock.now_ms() >= day.session.close_ms and not left_open:
             return ending.OK
-        broker: Broker = _Seamed(SimBroker(self._world, clock, self._world.fates), self._host.seam)  # type: ignore[assignment]
+        broker: Broker = _Seamed(SimBroker(self._world, clock, self._world.fates), self._host.seam)
         flag = StopFlag()
         until_answered(broker.check, clock, self.log, flag, left_open)
         run = SessionRun(

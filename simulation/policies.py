@@ -77,13 +77,15 @@ class _Guided:
         self.switches: dict[int, str] = {}
 
     def choose(self, step: int, ready: list[Task], present: Task) -> Task:
-        usual = plain(ready, present)
-        ways = [usual, *(task for task in ready if task is not usual)]
+        preempts = present in ready
+        usual = present if preempts else ready[0]
         way = self._path[len(self.taken)] if len(self.taken) < len(self._path) else 0
-        self.taken.append((way, len(ways), present in ready))
-        if way:
-            self.switches[step] = ways[way].name
-        return ways[way]
+        self.taken.append((way, len(ready), preempts))
+        if not way:
+            return usual
+        chosen = [task for task in ready if task is not usual][way - 1]
+        self.switches[step] = chosen.name
+        return chosen
 
 
 def every_way(preemptions: int) -> Iterator[Policy]:
@@ -93,11 +95,12 @@ def every_way(preemptions: int) -> Iterator[Policy]:
         guided = _Guided(path)
         yield guided
         taken = guided.taken
+        spent = sum(1 for way, _, preempts in taken if way and preempts)
         while taken:
             way, ways, preempts = taken.pop()
-            spent = sum(1 for way_, _, preempts_ in taken if way_ and preempts_)
+            spent -= bool(way and preempts)
             if way + 1 < ways and (not preempts or spent < preemptions):
-                path = [way_ for way_, _, _ in taken] + [way + 1]
+                path = [taken_way for taken_way, _, _ in taken] + [way + 1]
                 break
         else:
             return

@@ -22,6 +22,10 @@ class Stuck(Exception):
 
 
 class Policy(Protocol):
+    """`switches`: where it went another way than to go on, step by step."""
+
+    switches: dict[int, str]
+
     def choose(self, step: int, ready: list[Task], present: Task) -> Task:
         """Who goes on: one of `ready` (two or more). `present` has come here; it is not among them when it waits or has ended."""
 

@@ -65,7 +65,6 @@ STRANGE = [
     '{"type":"market_data","mode":2}',
     '{"type":7}',
     "null",
-    "[]",
     "17",
     '"hello"',
     "",
@@ -161,14 +160,14 @@ def spoiled_quote(quote: QuoteFrame, fates: Fates) -> list[Sent]:
 def _framed(sent: list[Sent], fates: Fates) -> list[Sent]:
     if fates.strikes("feed.frame_broken"):
         sent = [(delay_ms, frame[: fates.amount(1, len(frame) - 1)]) for delay_ms, frame in sent]
-    if fates.strikes("feed.frame_strange"):
-        sent = [(0, fates.pick(STRANGE).encode()), *sent]
-    if fates.strikes("feed.complaint"):
-        sent = [(0, encode(status="error", code="BROKER_ERROR", message="broker feed is unstable")), *sent]
     if fates.strikes("feed.frame_shared"):
         shared = [frame for delay_ms, frame in sent if not delay_ms]
         noise = encode(type="heartbeat")
         sent = [(0, b"[" + b",".join([noise, *shared, noise]) + b"]"), *(late for late in sent if late[0])]
+    if fates.strikes("feed.frame_strange"):
+        sent = [(0, fates.pick(STRANGE).encode()), *sent]
+    if fates.strikes("feed.complaint"):
+        sent = [(0, encode(status="error", code="BROKER_ERROR", message="broker feed is unstable")), *sent]
     return sent
 
 

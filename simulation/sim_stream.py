@@ -30,6 +30,7 @@ KINDS: dict[str, Kind] = {
     "feed.hung_up": Kind("the server closes the connection as soon as we log in", 0.05),
     "feed.login_refused": Kind("the login is refused", 0.05),
     "feed.login_slow": Kind("the login is answered up to 15 s late", 0.05),
+    "feed.login_unanswered": Kind("the login is never answered; pongs come", 0.03),
     "feed.hollow": Kind("login and subscription succeed, then no price and no update until the next login", 0.04),
     "feed.ack_missing": Kind("a subscription is not answered: lost, or not even done", 0.08),
     "feed.ack_late": Kind("a subscription is answered up to 12 s late", 0.08),
@@ -67,10 +68,6 @@ class SimServer:
         self._wire = wire
         self._forget()
 
-    def gone(self, wire: SimWire) -> None:
-        if self._wire is wire:
-            self._wire = None
-
     def asked(self, wire: SimWire, request: dict[str, Any]) -> None:
         match request["action"]:
             case "authenticate":
@@ -88,6 +85,8 @@ class SimServer:
         if fates.strikes("feed.login_refused"):
             code = fates.pick(["AUTHENTICATION_ERROR", "NOT_AUTHENTICATED"])
             return wire.carry(encode(status="error", code=code, message="Invalid API key"))
+        if fates.strikes("feed.login_unanswered"):
+            return None
         wait_ms = fates.amount(500, 15_000) if fates.strikes("feed.login_slow") else 0
         return self._after(wait_ms, wire, encode(type="auth", status="success"))
 

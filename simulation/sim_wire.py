@@ -21,7 +21,7 @@ OPEN_MS, PONG_MS = 5, 1
 KINDS = {
     "feed.connect_refused": Kind("a connection cannot be made", 0.15),
     "feed.connect_slow": Kind("a connection takes up to 9 s to make", 0.1),
-    "feed.dropped": Kind("the connection is closed by the server, or reset with what was on its way", 0.002),
+    "feed.dropped": Kind("the connection is closed or reset, and what was on its way is lost", 0.002),
     "feed.dead": Kind("the connection dies without a word: nothing comes any more, no pong either", 0.0008),
     "feed.lag": Kind("everything comes up to 8 s late, for a while", 0.001),
     "feed.stall": Kind("nothing comes for up to 20 s, then everything at once", 0.001),
@@ -38,7 +38,6 @@ class Server(Protocol):
 
     def connected(self, wire: SimWire) -> None: ...
     def asked(self, wire: SimWire, request: dict[str, Any]) -> None: ...
-    def gone(self, wire: SimWire) -> None: ...
 
 
 class SimWire:
@@ -100,8 +99,7 @@ class SimWire:
         self._end("connection lost: aborted")
 
     def close(self) -> None:
-        self._lost = self._lost or "closed"
-        self._server.gone(self)
+        self._end("closed")
 
     def _wait(self, ms: int) -> None:
         self._scheduler.block(self, ms / 1000)  # on this wire, so that `abort` ends it
@@ -135,8 +133,6 @@ class SimWire:
     def _strike(self) -> None:
         fates, now_ms = self._fates, self._world.mono_ms
         if fates.strikes("feed.dropped"):
-            if fates.amount(0, 1):
-                self._there.clear()
             self._end(fates.pick(CLOSED))
         if fates.strikes("feed.dead"):
             self._dead = True

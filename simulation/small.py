@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def every_model(say: Any = None) -> dict[str, Any]:
     """Each model to its last schedule."""
-    from simulation.small_explore import PREEMPTIONS, explore
+    from simulation.small_explore import explore
     from simulation.small_models import MODELS
     from state.clock import SystemClock
 
@@ -53,7 +53,7 @@ def every_model(say: Any = None) -> dict[str, Any]:
     began_ms, began_cpu_s = clock.monotonic_ms(), _cpu_s()
     for model in MODELS:
         done = explore(model)
-        kind = "at random" if model.seeds else f"exhausted, {PREEMPTIONS} preemptions"
+        kind = "at random" if model.seeds else f"every one with at most {model.preemptions} preemptions"
         rows.append({"model": model.name, "race": model.race, "rows": model.rows, "kind": kind} | done.facts())
         if say is not None:
             say(f"{done.schedules:6}  {model.race:11}  {model.rows:6}  {model.name}: {done.wrong or 'no violation'}", flush=True)

@@ -16,8 +16,6 @@ from simulation.small_venue import SYMBOL
 from simulation.small_world import Start, World, rules
 from state.snapshot import Snapshot
 
-PREEMPTIONS = 2
-
 
 class Explored(NamedTuple):
     """`switches`: the first schedule that went wrong, to be run again with `race(model, Again(switches))`."""
@@ -31,10 +29,10 @@ class Explored(NamedTuple):
         return {"schedules": self.schedules, "wrong": self.wrong, "switches": self.switches}
 
 
-def explore(model: Model, preemptions: int = PREEMPTIONS) -> Explored:
+def explore(model: Model) -> Explored:
     """Every schedule until one goes wrong."""
     tried = 0
-    for policy in _policies(model, preemptions):
+    for policy in _policies(model):
         tried += 1
         wrong = race(model, policy)
         if wrong:
@@ -42,9 +40,9 @@ def explore(model: Model, preemptions: int = PREEMPTIONS) -> Explored:
     return Explored(model.name, tried, None, {})
 
 
-def _policies(model: Model, preemptions: int) -> Iterator[Policy]:
+def _policies(model: Model) -> Iterator[Policy]:
     if not model.seeds:
-        return every_way(preemptions)
+        return every_way(model.preemptions)
     return (AtRandom(str(seed), 0.2) for seed in range(model.seeds))
 
 

@@ -145,6 +145,7 @@ class Model(NamedTuple):
     expect: Expect = nothing_more
     max_entries: int = 3
     can_replace: bool = True
+    preemptions: int = 2
     seeds: int = 0  # so many random schedules; 0: every one there is
 
 
@@ -230,7 +231,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         "a second trail while an amend has no answer and lands late", "tick x desk", "CON-08", "trailing, the amend will be late",
-        {TICKS: (tick(125), land), DESK: (desk, desk)},
+        {TICKS: (beat(300), tick(125), land), DESK: (desk, desk)},
         stop_at(120),
     ),
     Model(
@@ -253,6 +254,7 @@ MODELS: tuple[Model, ...] = (
         "stop, cutoff and flatten in one instant", "stop x any", "CON-11", "long",
         {TICKS: (trade(104), hear), POLL: (cutoff, desk), STOP: (flatten, desk)},
         flat,
+        preemptions=1,
     ),
     Model(
         "the poll sees an order before its own answer", "poll x desk", "CON-04", "asked",

@@ -164,6 +164,7 @@ class World:
         def body(name: str) -> None:
             try:
                 for operation in threads[name]:
+                    clock.step()
                     operation(self)
             except Exception as error:
                 self.wrong.append(f"the {name} thread died: {type(error).__name__}: {error}")
@@ -192,7 +193,7 @@ class World:
 
     def _at_rest(self) -> bool:
         s = self.state.snapshot
-        waits = s.in_question or s.closing or s.crossed_ms is not None or s.disagreements or any(order.retry_ms for order in s.live_orders())
+        waits = s.in_question or s.closing or s.crossed_ms is not None or s.disagreements
         bare = s.position and (s.stop is None or s.stop.trigger_price != s.stop_price)
         return not waits and not bare and self.outbox.idle and not self.venue.news
 

@@ -23,16 +23,23 @@ from simulation.watch_lasting import Bounds, Lasting, Patience, exceeding, in_th
 from simulation.watch_runner import Wishes
 from simulation.world import World
 from state.journal_read import JournalReader
-from state.orders import Order, Purpose
+from state.orders import Order, Purpose, Status
 from state.reports import Reported
+from state.snapshot import Snapshot
 from state.symbol_state import NEVER_MS, SymbolState
 
 __all__ = ["Bounds", "Violation", "Watch"]
 
 # Faults that break what every venue is assumed to keep: what they lead to must end or be told, it cannot be prevented.
 ASSUMPTIONS = frozenset({"orders.beyond_window", "cancel.undone"})
+# Faults that leave something in the book which may or may not be what became of an unanswered order of ours.
+RESEMBLING = frozenset(
+    {"orders.retyped", "orders.shrunk", "orders.moved", "people.order", "people.own_stop", "people.close", "people.halve"}
+)
 # Faults after which our stop may stand where no record of ours says that it was asked to.
-MOVERS = frozenset({"orders.moved", "replace.bent", "people.tighten_stop", "people.loosen_stop", "host.disk_full"})
+MOVERS = frozenset(
+    {"orders.moved", "orders.beyond_window", "replace.bent", "people.tighten_stop", "people.loosen_stop", "host.disk_full"}
+)
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -188,6 +195,8 @@ class Watch:
         if isinstance(change, FillRow):
             if ours is None:
                 self._unheard[change.symbol] = self._world.mono_ms
+            elif change.venue_id not in book.resting:
+                self._beyond_us.add(change.symbol)  # it had ended: the venue's last word was none
             self._judge_move(book, book.filled(change, None if ours is None else ours.purpose, self._world.mono_ms))
             return  # the order's own row follows, and only then does it all fit together
         if ours is None:
@@ -307,10 +316,11 @@ class Watch:
         for symbol, at_ms in self._unheard.items():
             yield Lasting("heard", symbol, f"heard/{symbol}/{at_ms}", "", bounds.notice_ms)
         for symbol, state in self._states.items():
-            if state.snapshot.halted and self._has_struck(ASSUMPTIONS):
+            s = state.snapshot
+            if s.halted and self._has_struck(ASSUMPTIONS | RESEMBLING if quarantined(s) else ASSUMPTIONS):
                 self._beyond_us.add(symbol)  # told, and left to a person
             yield from in_the_book(self._books[symbol], over, bounds, self._bare_ms())
-            yield from in_the_runner(state.snapshot, self._ticking(symbol, now_ms), bounds)
+            yield from in_the_runner(s, self._ticking(symbol, now_ms), bounds)
 
     def _ticking(self, symbol: str, now_ms: int) -> bool:
         """Does its price move? A market that stands still is a reason for entries to be off."""
@@ -319,6 +329,10 @@ class Watch:
         if before is None or before[0] != price:
             self._prices[symbol] = (price, now_ms)
         return price is not None and now_ms - self._prices[symbol][1] < self.bounds.converge_ms
+
+
+def quarantined(s: Snapshot) -> bool:
+    return any(order.status is Status.QUARANTINED for order in s.live_orders())
 
 
 def _number(order: Order) -> int:

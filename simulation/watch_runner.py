@@ -14,6 +14,7 @@ from state.orders import Order, Side, Status
 from state.rules import NO_TICKS, STOPPING
 from state.snapshot import Snapshot
 
+DEFECT = "defect"  # the source of the block after one; it stays, and the defect itself is what is told
 _UNSETTLED = (Status.INTENT, Status.UNKNOWN, Status.REPLACING, Status.CANCELLING)
 
 
@@ -38,8 +39,8 @@ class Wishes:
         self._order = order
         if self._trip != (s.trip, order.side):
             self._trip, self.levels, self._tightest = (s.trip, order.side), set(), None
-        renewed = before is None or before.client_id != order.client_id
-        asked = order.trigger_price if renewed else order.asked_trigger  # else the trigger is what the venue says it is
+        new = order.status is Status.INTENT and (before is None or before.client_id != order.client_id)
+        asked = order.trigger_price if new else order.asked_trigger  # once it is sent its trigger is what the venue says
         if asked is None:
             return []
         self.levels.add(asked)
@@ -50,7 +51,7 @@ class Wishes:
             wrong.append(f"{order.client_id}: a stop was asked for at {asked}, after {self._tightest} in the same trip")
         else:
             self._tightest = asked
-        if renewed and s.position * order.side.sign > 0:
+        if new and s.position * order.side.sign > 0:
             wrong.append(f"{order.client_id}: a {order.side.value} stop for a position of {s.position}")
         return wrong
 
@@ -68,5 +69,5 @@ def unsettled(s: Snapshot, ticking: bool) -> Iterator[tuple[str, str]]:
     if s.over or any(source == STOPPING for source, _ in s.blocks):
         return
     for source, reason in s.blocks:
-        if ticking or source not in NO_TICKS:
+        if source != DEFECT and (ticking or source not in NO_TICKS):
             yield source, f"no entries: {reason}"

@@ -115,9 +115,10 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     def in_question(self) -> bool:
         """Some order's fate is not known for certain: ask soon."""
         return any(
-            order.status not in (Status.WORKING, Status.QUARANTINED)
+            order.status is not Status.WORKING
             or (order.purpose is not Purpose.ENTRY and not order.verified)
             or order.purpose is Purpose.EXIT
             or not self.remaining(order)
             for order in self.live_orders()
+            if order.status is not Status.QUARANTINED  # no asking answers that: what it has done, the positions tell
         )

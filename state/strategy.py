@@ -97,7 +97,10 @@ class Strategy:
         return None
 
     def stop_price(self, view: View) -> Decimal:
-        """Where the protective stop belongs for a position held at `view.average`. Mandatory."""
+        """Where the protective stop belongs for a position held at `view.average`. Mandatory.
+
+        Asked for the planned price before an entry is granted (one without room for its stop is denied), and again when it fills.
+        """
         raise NotImplementedError
 
     def target_price(self, view: View) -> Decimal | None:

@@ -179,7 +179,7 @@ class SymbolState:
 
         A symbol that somebody stays inside of is passed over: the others must hear the time, and the next beat comes soon.
         """
-        lock = self._enter()
+        lock = self._try()
         if lock is not None:
             self._visit(lock, lambda: self._beat(now_ms, mono_ms))
 

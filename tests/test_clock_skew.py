@@ -265,7 +265,7 @@ def test_a_clock_that_is_set_during_a_request_ends_no_time_out_and_moves_no_boun
     assert abs(jump_ms) - BOUND_MS <= abs(broker.skew_ms() or 0) <= abs(jump_ms)
 
 
-# -- an unanswered order found all the same ----------------------------------------------------------------------------------------
+# -- an unanswered order found all the same --------------------------------------------------------------------------------------
 
 
 def test_a_venue_whose_clock_is_behind_still_shows_our_unanswered_order() -> None:

@@ -168,12 +168,12 @@ TRIP = st.tuples(st.lists(st.tuples(st.integers(1, 400), st.integers(1, 9_999), 
 @given(days=st.lists(TRIP, min_size=1, max_size=4), shuffle=st.randoms(use_true_random=False))
 @settings(max_examples=150, deadline=None)
 def test_the_nets_of_all_trips_are_the_money_that_came_in(days: list[Any], shuffle: Any) -> None:
-    """FIL-12: net = gross − fees, and their sum is cash plus dust at cost; position = executions − base fees. To the last digit."""
+    """FIL-12: net = gross − fees; their sum is cash plus dust at cost; position = executions − base fees: to the last digit."""
     fills: list[Fill] = []
     dusts: set[Decimal] = set()
     ledger, bought = Ledger(), D(0)
     for trip, (entries, fee) in enumerate(days):
-        rows = [(BUY, D(qty) / 100, D(price) / 7 * 7 / 100, cost) for qty, price, cost in entries]
+        rows = [(BUY, D(qty) / 100, D(price) / 100, cost) for qty, price, cost in entries]
         for side, qty, price, cost in [*rows, (SELL, None, D("50.05"), fee)]:
             if qty is None:
                 qty = SPOT.quantity_down(ledger.position - (D(cost[0]) / 10_000 if cost[1] == "base" else 0))
@@ -182,8 +182,9 @@ def test_the_nets_of_all_trips_are_the_money_that_came_in(days: list[Any], shuff
             amount = min(D(cost[0]) / 10_000, qty / 2)
             base, quote = (amount, D(0)) if cost[1] == "base" else (D(0), amount)
             letter = "E" if side is BUY else "X"
-            fill = Fill(f"T{len(fills)}", f"{SYMBOL}-{DAY:%Y%m%d}-{letter}{2 * trip + (side is SELL)}", Purpose(letter), side, qty,
-                        price, TEN + len(fills), quote, base_fee=base)  # fmt: skip
+            client = f"{SYMBOL}-{DAY:%Y%m%d}-{letter}{2 * trip + (side is SELL)}"
+            count = len(fills)
+            fill = Fill(f"T{count}", client, Purpose(letter), side, qty, price, TEN + count, quote, base_fee=base)
             fills.append(fill)
             ledger = ledger.add(fill)
             bought = price if side is BUY else bought
@@ -268,7 +269,7 @@ def test_a_report_is_the_same_for_either_flag_and_any_leverage(side: Side, lever
 
 
 def test_an_entry_row_in_quote_money_is_no_fill_of_so_much() -> None:
-    """FIL-14: "complete", 3,655.75 of 3,655.75 in money, no cumulative quantity: the executions are asked for, none is made up."""
+    """FIL-14: "complete", 3,655.75 of 3,655.75 in money, no cumulative quantity: executions are asked for, none is made up."""
     play = Play(strategy=Plan(type=OrderType.MARKET), instrument=SPOT).enter()
     row = play.row(play.entry, Reported.FILLED, qty=D("3655.75"), filled=None, average=None)
 

@@ -3,13 +3,13 @@ telling never falls silent."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec.structs import replace
 
 from ops.ending import HALTED, UNPROTECTED_OR_UNKNOWN, exit_code
+from ops.story import lines
 from state.orders import OrderType, Purpose, Side, Status
 from state.reports import PositionRow, Reported
+from state.rules import loud
 from tests.brokers.doubles import Fault, lost, ok, refused
 from tests.harness import Story
 from tests.state.builders import SYMBOL, D, Play, alarms, at, both_sides, ist, order_of, sent
@@ -269,6 +269,8 @@ def test_once_nothing_that_could_be_the_stop_works_any_more_the_exit_goes(side: 
 
     assert (story.net, story.s.position, story.book, story.sent("X")) == (0, 0, [], [f"X {side.opposite.value} 5"])
     assert story.s.halted is not None and "quarantined" in story.s.halted
+    told = [str(line) for work in story.works for line in lines(work)]
+    assert len([line for line in told if "nothing that could be it works at the venue any more" in line]) == 2  # alarm, end
 
 
 @both_sides
@@ -329,8 +331,4 @@ def test_an_exit_that_we_let_go_ourselves_is_not_asked_for_again_at_once(side: S
 
 def test_the_pauses_and_the_telling_of_what_fails_for_ever() -> None:
     """PRO-18."""
-    from state.rules import loud
-
-    told: list[Any] = [times for times in range(1, 260) if loud(times)]
-
-    assert told == [1, 2, 3, 4, 8, 16, 32, 64, 128, 192, 256]
+    assert [times for times in range(1, 260) if loud(times)] == [1, 2, 3, 4, 8, 16, 32, 64, 128, 192, 256]

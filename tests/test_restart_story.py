@@ -31,7 +31,7 @@ def dead_for(story: Story, ms: int, *prices: str) -> None:
 
 @both_sides
 def test_a_level_that_price_gapped_through_while_dead_is_an_exit_at_once_at_the_level_of_the_journal(side: Side) -> None:
-    """CRA-04: killed between the fill and the stop; back after 3 minutes, five rupees below it. Any bounce is no reason to hope."""
+    """CRA-04: killed between the fill and the stop; back after 3 minutes, five rupees below it. A bounce is no reason to hope."""
     story = Story(side, stream=False)
     story.tick("730.65")
     story.silent_tick("731.15")

@@ -1,4 +1,4 @@
-"""The first moments of a live session, in this process: adapter, poller, switchboard and log as they are wired, over real sockets."""
+"""The first moments of a live session, in this process: adapter, poller, switchboard and log as wired, over real sockets."""
 
 from __future__ import annotations
 

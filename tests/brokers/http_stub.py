@@ -87,6 +87,7 @@ class HttpStub:
     connections: int = 0
 
     def __enter__(self) -> HttpStub:
+        self.mine = threading.local()  # `seen`: what the connection of this thread asks just now
         self._scripts: dict[str, list[Act]] = {}
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -150,8 +151,9 @@ class HttpStub:
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
         body = stream.read(int(headers.get("content-length", 0)))
+        self.mine.seen = Seen(request[1], headers, body, connection)
         with self._lock:
-            self.seen.append(Seen(request[1], headers, body, connection))
+            self.seen.append(self.mine.seen)
             script = self._scripts.get(request[1]) or [
                 reply(404, {"message": "Not found", "path": request[1], "status": "error"})
             ]

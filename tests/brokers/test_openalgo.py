@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal as D
 from typing import Any
@@ -747,6 +750,34 @@ def test_the_venues_hours_are_believed_only_where_they_are_indian(
 
 
 # --- limits ---
+
+
+def test_an_exit_overtakes_a_throttled_queue_and_every_order_is_carried_out_once_and_answered_with_its_own_id(
+    server: HttpStub,
+) -> None:
+    """NET-08: eight entries wait for their turn at 4 a second; each gets the id of its own order."""
+
+    def answer(sock: socket.socket, stopping: threading.Event) -> bool:
+        label = server.mine.seen.json["strategy"]
+        return fixed({"orderid": f"V-{label}", "status": "success"})(sock, stopping)
+
+    server.on(path("placeorder"), answer)
+    broker = make(server, timeout_s=20, orders_per_s=4)
+    names = [f"SBIN-20261120-E{number}" for number in range(8)]
+    orders = [msgspec.structs.replace(ENTRY, client_id=name) for name in names]
+    leave = msgspec.structs.replace(STOP, client_id="SBIN-20261120-X9", purpose=Purpose.EXIT, type=OrderType.MARKET)
+    with ThreadPoolExecutor(9) as pool:
+        entries = [pool.submit(broker.submit, order) for order in orders]
+        until_ms = broker._clock.monotonic_ms() + 10_000
+        while not server.seen and broker._clock.monotonic_ms() < until_ms:
+            broker._clock.wait(threading.Event(), 0.01)
+        exit_id = pool.submit(broker.submit, leave).result(20)
+        done_before = sum(entry.done() for entry in entries)
+        ids = [entry.result(20) for entry in entries]
+
+    sent = [body["strategy"] for body in server.asked(path("placeorder"))]
+    assert (exit_id, ids) == ("V-SBIN-20261120-X9", [f"V-{name}" for name in names])
+    assert sorted(sent) == sorted([*names, "SBIN-20261120-X9"]) and done_before < 8
 
 
 def test_exits_go_at_once_when_entries_have_used_up_their_turns(server: HttpStub) -> None:

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from brokers.base import FillRow, OrderRow
 from brokers.reports import KEPT_EARLY_ROWS, KEPT_PER_ORDER, Reports, looks_like
-from state.orders import OrderType, Purpose
+from state.orders import OrderType, Purpose, Status
 from state.reports import Reported
+from tests.brokers.doubles import done_but_lost, lost, ok
 from tests.harness import Story
 from tests.state.builders import BUY, ENTRY, SELL, SYMBOL, TEN, D, order_of
 
@@ -115,3 +116,75 @@ def test_an_order_is_found_by_our_own_id_where_the_venue_carries_it() -> None:
     story.report(replace(ROW, venue_id="43", client_id="SBIN-20261120-E77"))
 
     assert story.s.entry is not None and story.s.entry.venue_id == "42"
+
+
+def test_a_page_that_was_read_twice_shows_no_second_order() -> None:
+    """UNK-09."""
+    story = Story(stream=False)
+    story.venue.script("submit", done_but_lost)
+    story.tick("730.65")
+
+    story.reports.sweep(story.venue.orders() * 2, [], None, story.clock.monotonic_ms())
+
+    assert story.s.entry is not None and (story.s.entry.venue_id, story.s.entry.status) == ("1", Status.WORKING)
+
+
+def long_with_a_lost_stop(**change: Any) -> Story:
+    """Long 5; the reply to the stop was lost, and after that an order of this kind shows in the book."""
+    story = Story()
+    story.venue.script("submit", ok, lost)
+    story.tick("730.65", "731.15")
+    stop = story.s.stop
+    assert stop is not None
+    story.venue.arrive(replace(stop, **change))
+    return story
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"type": OrderType.LIMIT, "limit_price": D("800.00"), "trigger_price": None},
+        {"qty": D(2)},
+        {"trigger_price": D("730.00")},
+    ],
+    ids=["type", "quantity", "trigger"],
+)
+def test_a_stop_that_may_have_been_changed_on_its_way_is_not_doubled(change: dict[str, Any]) -> None:
+    """UNK-09, PRO-13: a person must look; when what looks like it has gone, protection goes on."""
+    story = long_with_a_lost_stop(**change)
+
+    story.wait(35_000)
+    told, before = story.alarms, story.sent("S")
+    status = story.s.stop and story.s.stop.status
+    story.venue.end("2", Reported.CANCELLED)
+    story.wait(70_000)
+
+    reason = "no order like it, but venue order 2 came since: ours, changed on its way?"
+    assert status is Status.QUARANTINED
+    assert any(reason in text for text in told) and len(before) == 1
+    assert story.book == ["SELL STOP 5 @ 730.15"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"side": BUY, "trigger_price": D("800.00")}, {"qty": D(2), "trigger_price": D("730.00")}],
+    ids=["side", "quantity and trigger"],
+)
+def test_an_order_of_somebody_else_holds_up_no_protection(change: dict[str, Any]) -> None:
+    story = long_with_a_lost_stop(**change)
+
+    story.wait(35_000)
+
+    assert "SELL STOP 5 @ 730.15" in story.book
+
+
+def test_what_an_order_in_quarantine_has_sold_is_told_by_the_positions() -> None:
+    """REC-05: what is protected afterwards is what is left."""
+    story = long_with_a_lost_stop(qty=D(2))
+    story.wait(35_000)
+
+    story.silent_tick("730.10")
+    story.wait(70_000)
+
+    assert (story.s.position, story.net) == (D(3), D(3))
+    assert story.book == ["SELL STOP 3 @ 730.15"]

@@ -82,6 +82,14 @@ def test_a_name_that_is_not_ours_stays_what_it_is(broker: OpenAlgo, spelling: Sp
     assert spelling.ours(name) == ("" if name is None else str(name).strip())
 
 
+@pytest.mark.parametrize(("ours", "shown"), [("SBIN", "SBIN-EQ"), ("SBIN-EQ", "SBIN"), ("M&M", "m&m-eq")])
+def test_the_ordinary_series_is_the_same_thing_with_or_without_its_suffix(spelling: Spelling, ours: str, shown: str) -> None:
+    """REC-10: whichever of the two is configured, and though the venue never named the other."""
+    spelling.add(ours)
+
+    assert (spelling.ours(shown), spelling.ours(ours), spelling.ours(f"{shown}X")) == (ours, ours, f"{shown}X")
+
+
 def test_a_name_that_fits_two_of_ours_counts_for_neither(spelling: Spelling) -> None:
     spelling.add("SBIN", "1")
     spelling.add("TCS", "1")
