@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from ops.table import table
 from simulation.crash_day import SCRIPTS
@@ -58,6 +59,18 @@ def every_point(script: str, run: Callable[[Point], Outcome], jobs: int) -> Iter
 def some_points(points: Sequence[Point], run: Callable[[Point], Outcome], jobs: int) -> Iterator[Outcome]:
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(run, points)
+
+
+def once_more(outcomes: Iterable[Outcome], run: Callable[[Point], Outcome]) -> Iterator[Outcome]:
+    """Whatever was only too slow is run again with nothing of ours beside it; that second outcome is the one that counts."""
+    late: list[Outcome] = []
+    for outcome in outcomes:
+        if not outcome.point.mutant and outcome.violations and all(wrong.slow for wrong in outcome.violations):
+            late.append(outcome)
+        else:
+            yield outcome
+    for outcome in late:
+        yield replace(run(outcome.point), slow_before=outcome.recovery_ms)
 
 
 def chosen(script: str, seams: Sequence[Seam], count: int, chance: random.Random) -> list[Point]:
@@ -123,6 +136,8 @@ def said(outcome: Outcome, kept: bool = True) -> str:
     who = f"{outcome.point.script}: {mutant}{mutant and ': '}"
     lines = [f"{who}kill at {outcome.point.first}: {where or 'not reached'}, {took_s:.1f} s, recovery {outcome.recovery_ms} ms"]
     word = "caught by" if mutant else "VIOLATION"
+    if outcome.slow_before is not None:
+        lines.append(f"  alone, after one of {outcome.slow_before} ms beside other runs")
     lines += [f"  {word} {wrong.rule} {wrong.symbol} {wrong.text}" for wrong in outcome.violations]
     return "\n".join(lines + ([f"  kept in {outcome.folder}"] if outcome.folder and kept and not mutant else []))
 
@@ -156,7 +171,7 @@ def matrix(wanted: Request, kept: Path) -> tuple[dict[str, int], Iterator[Outcom
             yield from some_points(twice(script, passed, wanted.double, chance), run, wanted.jobs)
         yield from some_points(broken_on_purpose() if wanted.mutants else [], run, wanted.jobs)
 
-    return {script: len(passed) for script, passed in seams.items()}, outcomes()
+    return {script: len(passed) for script, passed in seams.items()}, once_more(outcomes(), run)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -203,6 +218,7 @@ def _summary(outcomes: Sequence[Outcome], seams: Mapping[str, int], seed: int, w
         "runs": len(real),
         "killed": sum(len(out.killed_at) for out in real),
         "killed_twice": sum(len(out.killed_at) == 2 for out in real),
+        "repeated_alone": sum(out.slow_before is not None for out in real),
         "recovery_ms": _within([out.recovery_ms for out in real if out.killed_at]),
         "waking_ms": _within([out.waking_ms for out in real if out.killed_at]),
         "violations": [
@@ -227,7 +243,10 @@ def _told(outcomes: Sequence[Outcome], found: Mapping[str, Any]) -> str:
     within = "half within {half_within} ms, all within {slowest} ms"
     lines.append("recovery, settle window included: " + within.format(**found["recovery_ms"]))
     lines.append("of that until the new process writes its first line: " + within.format(**found["waking_ms"]))
-    return "\n".join([*lines, "{killed_twice} runs were killed twice; {wall_s} s, seed {seed}".format(**found)])
+    lines.append(
+        "{killed_twice} runs were killed twice, {repeated_alone} were too slow beside others and repeated alone".format(**found)
+    )
+    return "\n".join([*lines, "{wall_s} s, seed {seed}".format(**found)])
 
 
 def main(arguments: Sequence[str]) -> int:

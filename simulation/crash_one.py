@@ -53,7 +53,9 @@ class Point(msgspec.Struct, frozen=True):
 
 class Outcome(msgspec.Struct, frozen=True):
     """`killed_at`: the seams that were reached. `recovery_ms`: the longest recovery; `waking_ms`: the longest that a new process
-    took until its first line. `folder`: kept when something is wrong."""
+    took until its first line. `folder`: kept when something is wrong. `slow_before`: the recovery of this point when it ran
+    beside others and was too slow.
+    """
 
     point: Point
     killed_at: list[Seam]
@@ -63,6 +65,7 @@ class Outcome(msgspec.Struct, frozen=True):
     wall_ms: int
     violations: list[Violation]
     folder: str = ""
+    slow_before: int | None = None
 
 
 class Gate:

@@ -60,11 +60,13 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """`rule` names the invariant as DESIGN, section 8, numbers it."""
+    """`rule` names the invariant as DESIGN, section 8, numbers it. `slow`: right in the end and only too late, which on a crowded
+    machine may be the machine's doing."""
 
     rule: str
     symbol: str
     text: str
+    slow: bool = False
 
 
 def judge(truth: Truth, told: Told, lives: Sequence[Life], bounds: Bounds) -> list[Violation]:
@@ -202,13 +204,13 @@ def exits_within_position(truth: Truth, lives: Sequence[Life], bounds: Bounds) -
         unheard = _unheard(truth, symbol, lives, bounds)
         for before, after in pairwise(points):
             if before.ours * after.ours < 0 and not _during(unheard, after.real_ms, after.real_ms):
-                wrong.append(Violation("I5", symbol, f"the position went from {before.ours} to {after.ours}"))
+                wrong.append(Violation("I5", symbol, f"the position went from {before.ours} to {after.ours}", slow=bool(unheard)))
         ends = [after.real_ms for after in points[1:]] + [truth.real_ms]
         heard = [point for point, end_ms in zip(points, ends, strict=True) if not _during(unheard, point.real_ms, end_ms)]
         worst = max(heard, key=_beyond, default=None)
         if worst is not None and _beyond(worst) > 0:
             text = f"orders to reduce exceeded a position of {worst.ours} by {_beyond(worst)} at {worst.at_ms}"
-            wrong.append(Violation("I5", symbol, text))
+            wrong.append(Violation("I5", symbol, text, slow=bool(unheard)))
     return wrong
 
 
@@ -303,7 +305,7 @@ def protected(truth: Truth, lives: Sequence[Life], bounds: Bounds) -> list[Viola
                 over_ms = to_ms - max(owed_ms, from_ms + bounds.bare_ms, heard_ms)
                 if over_ms > 0:
                     text = f"{qty} without a stop for {to_ms - from_ms} ms of start {number + 1}, {over_ms} too long"
-                    wrong.append(Violation("I4", symbol, text))
+                    wrong.append(Violation("I4", symbol, text, slow=True))
     return wrong
 
 
@@ -316,7 +318,7 @@ def recovered_in_time(lives: Sequence[Life], bounds: Bounds) -> list[Violation]:
                 wrong.append(Violation("I12", "", f"start {number} never recovered"))
         elif life.recovered_ms > _due_ms(life, bounds):
             took_ms, allowed_ms = life.recovered_ms - life.started_ms, _due_ms(life, bounds) - life.started_ms
-            wrong.append(Violation("I12", "", f"start {number} took {took_ms} ms to recover, {allowed_ms} are allowed"))
+            wrong.append(Violation("I12", "", f"start {number} took {took_ms} ms to recover, {allowed_ms} are allowed", True))
     return wrong
 
 

@@ -58,11 +58,10 @@ class Scheduler:
         self.speed, self.lend, self.chance = speed, lend, chance
         self.tasks: list[Task] = []
         self.steps = self._moved_on = 0
-        self.mono_ms, self._outside = mono_ms, outside
         self.crashed = False
         self.stuck: str | None = None
         self.on_step: Callable[[], None] | None = None
-        self._policy, self._origin_ms = policy, origin_ms
+        self._policy, self._outside, self.mono_ms, self._origin_ms = policy, outside, mono_ms, origin_ms
         self._ended = threading.Lock()
         self.present = Task(self, "nobody", lambda: None)
 
@@ -120,14 +119,10 @@ class Scheduler:
 
     def step(self) -> None:
         """Somebody else may go on here."""
-        if self.crashed:
-            raise Crashed
         self._pass_on(self.present)
 
     def block(self, on: object, timeout_s: float | None) -> None:
         """Stand still until `wake(on)`, or for so many virtual seconds at most."""
-        if self.crashed:
-            raise Crashed
         me = self.present
         me.waits_for = on
         me.until_ms = None if timeout_s is None else self.mono_ms + max(ceil(timeout_s * 1000), 1)
@@ -156,6 +151,8 @@ class Scheduler:
         self.present.baton.release()
 
     def _pass_on(self, me: Task) -> None:
+        if self.crashed:
+            raise Crashed
         self.steps += 1
         if self.on_step is not None:
             self.on_step()
@@ -172,7 +169,7 @@ class Scheduler:
         while not ready and not self.crashed:
             self._let_time_pass()
             ready = [task for task in self.tasks if task.waits_for is None]
-        if self.steps - self._moved_on > OFTEN:
+        if not self.crashed and self.steps - self._moved_on > OFTEN:
             self._give_up("livelock")
         if self.crashed:
             return self.tasks[0] if me.over else me  # one after the other unwinds

@@ -42,16 +42,16 @@ LATE_MS = (100, 6_500)  # from then on; with what the books hide and hold back i
 BEYOND_MS = (SETTLE_MS + 2_000, SETTLE_MS + 20_000)
 POLL_MS = 5_000  # after a read that failed the venue is asked again within so long
 
-_CALLS = {"orders": "an order", "replace": "a change", "cancel": "a cancel"}
+_CALLS = {"orders": ("an order", 1), "replace": ("a change", 2), "cancel": ("a cancel", 2)}  # the rarer, the likelier
 _TRANSPORT = {
-    "refused": ("{0} is refused without need", 0.02),
-    "unavailable": ("{0} never leaves: no connection", 0.02),
-    "throttled": ("{0} is answered 429 and not looked at", 0.02),
-    "slow_there": ("{0} is up to 4 s on its way", 0.03),
-    "slow_back": ("the reply to {0} takes up to 4 s, and what it caused comes first", 0.03),
-    "lost_there": ("{0} is lost on its way: no answer", 0.02),
-    "lost_back": ("{0} is done: no answer", 0.03),
-    "late": ("no answer to {0}, and it is done up to 6.5 s after that", 0.02),
+    "refused": ("{0} is refused without need", 0.03),
+    "unavailable": ("{0} never leaves: no connection", 0.03),
+    "throttled": ("{0} is answered 429 and not looked at", 0.03),
+    "slow_there": ("{0} is up to 4 s on its way", 0.05),
+    "slow_back": ("the reply to {0} takes up to 4 s, and what it caused comes first", 0.05),
+    "lost_there": ("{0} is lost on its way: no answer", 0.04),
+    "lost_back": ("{0} is done: no answer", 0.05),
+    "late": ("no answer to {0}, and it is done up to 6.5 s after that", 0.04),
 }
 _OUTAGES = {
     "venue.expired": (Kind("the broker session has expired: everything is refused for up to 8 s", 0.0004), 8_000),
@@ -61,11 +61,11 @@ _OUTAGES = {
 }
 KINDS: dict[str, Kind] = {
     **{
-        f"{call}.{what}": Kind(words.format(name), rate)
-        for call, name in _CALLS.items()
+        f"{call}.{what}": Kind(words.format(name), rate * factor)
+        for call, (name, factor) in _CALLS.items()
         for what, (words, rate) in _TRANSPORT.items()
     },
-    "orders.beyond_window": Kind("BREAKS THE ASSUMPTION: no answer, accepted after the settle window", 0.002),
+    "orders.beyond_window": Kind("BREAKS THE ASSUMPTION: no answer, accepted after the settle window", 0.004),
     **sim_venue.KINDS,
     "reads.orders_fail": Kind("the order book is not answered", 0.02),
     "reads.order_fail": Kind("the question for one order is not answered", 0.04),
@@ -73,7 +73,7 @@ KINDS: dict[str, Kind] = {
     "reads.positions_fail": Kind("the position book is not answered", 0.02),
     "reads.quotes_fail": Kind("quotes are not answered", 0.05),
     "reads.unreadable": Kind("an answer nobody can read", 0.01),
-    "reads.slow": Kind("a read takes up to 4 s, the truth it tells is as old as that or not", 0.02),
+    "reads.slow": Kind("a read takes up to 4 s, the truth it tells is as old as that or not", 0.015),
     **sim_shown.KINDS,
     **{name: kind for name, (kind, _) in _OUTAGES.items()},
 }

@@ -20,7 +20,7 @@ T = TypeVar("T")
 KINDS: dict[str, Kind] = {
     "reads.stale_orders": Kind("the order book as of up to 1.5 s ago", 0.02),
     "reads.stale_order": Kind("one order as of up to 1.5 s ago", 0.02),
-    "reads.stale_fills": Kind("the trade book as of up to 3 s ago", 0.03),
+    "reads.stale_fills": Kind("the trade book as of up to 3 s ago", 0.02),
     "reads.stale_positions": Kind("the position book as of up to 3 s ago", 0.02),
     "reads.no_order": Kind("asked for by its id, an order of the last 1.5 s is not known", 0.05),
     "reads.no_positions": Kind("the position book is empty", 0.02),
@@ -29,8 +29,8 @@ KINDS: dict[str, Kind] = {
     "reads.untold": Kind("the order book tells no filled quantities", 0.02),
     "reads.complete_empty": Kind("complete orders with 0 filled at 0", 0.02),
     "reads.wrong_complete": Kind("a working order shows the word of the row before: complete, at 0", 0.01),
-    "reads.twice": Kind("every row of a book twice", 0.02),
-    "reads.reversed": Kind("a book in the opposite order", 0.03),
+    "reads.twice": Kind("every row of a book twice", 0.01),
+    "reads.reversed": Kind("a book in the opposite order", 0.01),
 }
 STALE_MS = 1_500
 LAG_MS = 3_000

@@ -70,9 +70,11 @@ def hunt(name: str) -> dict[str, Any]:
     from simulation.small_explore import explore
     from simulation.small_models import MODELS
 
+    own = [model for model in MODELS if model.rows == mutant.rows]
+    others = [model for model in MODELS if model.rows != mutant.rows]
     schedules = 0
-    for model in sorted(MODELS, key=lambda model: model.rows != mutant.rows):
-        done = explore(model)
+    for model, preemptions in [*((model, 1) for model in own), *((model, None) for model in (*own, *others))]:
+        done = explore(model, preemptions)
         schedules += done.schedules
         if done.wrong is not None:
             return {"model": model.name, "race": model.race, "schedules": schedules, "wrong": done.wrong}

@@ -29,10 +29,10 @@ class Explored(NamedTuple):
         return {"schedules": self.schedules, "wrong": self.wrong, "switches": self.switches}
 
 
-def explore(model: Model) -> Explored:
-    """Every schedule until one goes wrong."""
+def explore(model: Model, preemptions: int | None = None) -> Explored:
+    """Every schedule with so many preemptions (by default as many as the model says), until one goes wrong."""
     tried = 0
-    for policy in _policies(model):
+    for policy in _policies(model, model.preemptions if preemptions is None else preemptions):
         tried += 1
         wrong = race(model, policy)
         if wrong:
@@ -40,9 +40,9 @@ def explore(model: Model) -> Explored:
     return Explored(model.name, tried, None, {})
 
 
-def _policies(model: Model) -> Iterator[Policy]:
+def _policies(model: Model, preemptions: int) -> Iterator[Policy]:
     if not model.seeds:
-        return every_way(model.preemptions)
+        return every_way(preemptions)
     return (AtRandom(str(seed), 0.2) for seed in range(model.seeds))
 
 
@@ -80,4 +80,3 @@ def _start(name: str, max_entries: int, can_replace: bool) -> Start:
 
     s.run(main)
     return found[0]
-

@@ -100,7 +100,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the desk amends what was decided, whatever has happened since",
         "CON-08",
-        (Edit("state.machine", ASKED_AGAIN, "    if isinstance(command, Replace) or (isinstance(command, Cancel) and command.orphan):\n"),),
+        (
+            Edit(
+                "state.machine",
+                ASKED_AGAIN,
+                ASKED_AGAIN.replace("if ", "if isinstance(command, Replace) or "),
+            ),
+        ),
     ),
     Mutant(
         "a retry is made of an entry that got no answer",
@@ -146,13 +152,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "an order is sent before it is journaled",
+        "what was decided is carried out without being journaled",
         "CON-12",
         (
             Edit(
                 "brokers.desk",
                 "            written = self._commit(works)\n",
-                "            written = self._commit([work for work in works if not any(isinstance(c, Submit) for c in work.commands)])\n",
+                "            written = self._commit(works[:0])\n",
             ),
         ),
     ),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ from state.instrument import Instrument
 from state.orders import ZERO, Order, Purpose
 from state.symbol_state import SymbolState
 
+T = TypeVar("T")
 SYMBOL, DAY = "A", "d"
 INSTRUMENT = Instrument(symbol=SYMBOL, exchange="X", tick_size=Decimal(1))
 CAPABILITIES = Capabilities(client_ids=False, replace=True, native_stops=True, order_stream=True, settle_window_s=2.0)
@@ -37,7 +38,7 @@ class Book(NamedTuple):
 
 
 class SmallVenue:
-    """A Broker. `faults`: verb -> what becomes of its next call: refused, unavailable, lost (done, no answer), late (done by `land`)."""
+    """A Broker. `faults`: what becomes of the next call of a verb: refused, unavailable, lost (done, no answer), late (`land`)."""
 
     capabilities = CAPABILITIES
 
@@ -165,7 +166,7 @@ class SmallVenue:
             raise Unanswered("no answer")
         return answer
 
-    def _read(self, answer: Any) -> Any:
+    def _read(self, answer: T) -> T:
         self.refuse_under_a_lock("a read")
         self._clock.step()
         return answer

@@ -100,7 +100,9 @@ class World:
         self.venue = SmallVenue(clock, self.state, self.wrong, start.book)
         self.reports = Reports(self._states, clock, self.venue.capabilities.settle_window_s)
         self.risk = RiskBudget(self._states, 1, 1, Decimal(1_000_000), clock)
-        self._desk = Desk(self.venue, self, self._states, self.outbox, self.reports, clock, self, self.risk.deny, self.alarms.append)
+        self._desk = Desk(
+            self.venue, self, self._states, self.outbox, self.reports, clock, self, self.risk.deny, self.alarms.append
+        )
         self._poller = Poller(self.venue, self._states, self.reports, clock, self, 5.0)
         for work in start.works:
             self.outbox.put(SYMBOL, work)

@@ -19,27 +19,16 @@ from simulation.primitives import SimLock
 from simulation.scheduler import Scheduler
 from simulation.watch_book import Book, Moved
 from simulation.watch_end import Ended, broken_promises, judge_the_end
+from simulation.watch_excuses import ASSUMPTIONS, MOVERS, RESEMBLING, quarantined
 from simulation.watch_lasting import Bounds, Lasting, Patience, exceeding, in_the_book, in_the_runner, names
 from simulation.watch_runner import Wishes
 from simulation.world import World
 from state.journal_read import JournalReader
-from state.orders import Order, Purpose, Status
+from state.orders import Order, Purpose
 from state.reports import Reported
-from state.snapshot import Snapshot
 from state.symbol_state import NEVER_MS, SymbolState
 
 __all__ = ["Bounds", "Violation", "Watch"]
-
-# Faults that break what every venue is assumed to keep: what they lead to must end or be told, it cannot be prevented.
-ASSUMPTIONS = frozenset({"orders.beyond_window", "cancel.undone"})
-# Faults that leave something in the book which may or may not be what became of an unanswered order of ours.
-RESEMBLING = frozenset(
-    {"orders.retyped", "orders.shrunk", "orders.moved", "people.order", "people.own_stop", "people.close", "people.halve"}
-)
-# Faults after which our stop may stand where no record of ours says that it was asked to.
-MOVERS = frozenset(
-    {"orders.moved", "orders.beyond_window", "replace.bent", "people.tighten_stop", "people.loosen_stop", "host.disk_full"}
-)
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -329,10 +318,6 @@ class Watch:
         if before is None or before[0] != price:
             self._prices[symbol] = (price, now_ms)
         return price is not None and now_ms - self._prices[symbol][1] < self.bounds.converge_ms
-
-
-def quarantined(s: Snapshot) -> bool:
-    return any(order.status is Status.QUARANTINED for order in s.live_orders())
 
 
 def _number(order: Order) -> int:

@@ -51,9 +51,8 @@ class Moved(msgspec.Struct, frozen=True):
 
     @property
     def turned(self) -> bool:
-        """It took us through zero, or from zero to somewhere without being an entry."""
-        opened = not self.before and bool(self.after) and self.by is not Purpose.ENTRY
-        return self.before * self.after < 0 or opened
+        """It took us through zero, or from zero to somewhere."""
+        return self.before * self.after < 0 or not self.before
 
 
 class Book:

@@ -20,6 +20,8 @@ from state.ledger import settled_fills
 from state.orders import ZERO, OrderType, Purpose, Status
 from state.reports import FillRow, OrderRow, Reported
 
+ABSENT = "ABSENT"  # the journal's word for an order of which nothing was found
+
 
 class Ended(msgspec.Struct, frozen=True):
     """The truth as the last process left it. `quiet_ms`: for how long it had been left alone; `fresh_ms`: symbol -> since when
@@ -31,12 +33,21 @@ class Ended(msgspec.Struct, frozen=True):
     by_hand: bool
     truth: Truth
     fresh_ms: Mapping[str, int]
+    altered: frozenset[str]  # venue orders that never traded and are not what was sent
 
     @classmethod
     def of(cls, world: World, books: Iterable[Book], code: int, quiet_ms: int, over: bool, by_hand: bool) -> Ended:
         found = list(books)
         fresh_ms = {book.symbol: world.mono_ms - book.changed_ms for book in found}
-        return cls(code, quiet_ms, over, by_hand, truth_of(world, found), fresh_ms)
+        altered = frozenset(row.venue_id for row in world.engine.orders() if _altered(world, row))
+        return cls(code, quiet_ms, over, by_hand, truth_of(world, found), fresh_ms, altered)
+
+
+def _altered(world: World, row: OrderRow) -> bool:
+    sent = world.placed.get(row.venue_id)
+    if sent is None or row.filled or not row.state.closed:
+        return False
+    return (row.type, row.qty, row.trigger_price) != (sent.type, sent.qty, sent.trigger_price)
 
 
 def truth_of(world: World, books: Iterable[Book]) -> Truth:
@@ -94,24 +105,33 @@ def judge_the_end(
     if ended.quiet_ms < needed_ms:
         return []
     sure = [symbol for symbol, fresh_ms in ended.fresh_ms.items() if symbol not in doubtful and fresh_ms >= settle_ms]
-    truth, told = _only(ended.truth, sure), _told(reader, records, ended.truth, sure, limits)
-    found = [*oracle.every_order_known(truth, told), *oracle.every_word_true(truth, told), *oracle.fills_agree(truth, told)]
+    absent = {record.client_id for record in records if record.status == ABSENT}
+    truth, told = _only(ended, sure, absent), _told(reader, records, sure, limits)
+    working = {order.venue_id for order in truth.orders if order.now.state is Reported.WORKING}
+    over = [order for order in told.orders if not (order.status == Status.WORKING.value and order.venue_id in working)]
+    found = [
+        *oracle.every_order_known(truth, told),
+        *oracle.every_word_true(truth, msgspec.structs.replace(told, orders=over)),  # what truly rests, the exit code tells of
+        *oracle.fills_agree(truth, told),
+    ]
     return [*found, *_judge_the_code(ended, doubtful)]
 
 
-def _only(truth: Truth, symbols: list[str]) -> Truth:
+def _only(ended: Ended, symbols: list[str], absent: set[str]) -> Truth:
+    """Without what the venue made something else of and ended unfilled: held for never arrived, it is as good as that."""
+    truth = ended.truth
+    orders = [order for order in truth.orders if not (order.label in absent and order.venue_id in ended.altered)]
     return msgspec.structs.replace(
         truth,
-        orders=[order for order in truth.orders if order.symbol in symbols],
+        orders=[order for order in orders if order.symbol in symbols],
         fills=[fill for fill in truth.fills if fill.symbol in symbols],
         positions=[position for position in truth.positions if position.symbol in symbols],
     )
 
 
-def _told(reader: JournalReader, records: list[OrderRecord], truth: Truth, symbols: list[str], limits: Mapping[str, int]) -> Told:
-    working = {order.venue_id for order in truth.orders if order.now.state is Reported.WORKING}
+def _told(reader: JournalReader, records: list[OrderRecord], symbols: list[str], limits: Mapping[str, int]) -> Told:
     return Told(
-        orders=[_worded(record) for record in records if record.order.symbol in symbols and not _rests(record, working)],
+        orders=[_worded(record) for record in records if record.order.symbol in symbols],
         fills={symbol: settled_fills(reader.fills(symbol)) for symbol in reader.symbols() if symbol in symbols},
         snapshots=reader.snapshots(),
         trips=[],
@@ -122,11 +142,6 @@ def _told(reader: JournalReader, records: list[OrderRecord], truth: Truth, symbo
 def _worded(record: OrderRecord) -> OrderRecord:
     expired = record.status == Reported.EXPIRED.value
     return msgspec.structs.replace(record, status=Reported.CANCELLED.value) if expired else record
-
-
-def _rests(record: OrderRecord, working: set[str]) -> bool:
-    """It has not ended, and truly so: what else that means, the exit code says."""
-    return record.status == Status.WORKING.value and record.venue_id in working
 
 
 def _judge_the_code(ended: Ended, doubtful: set[str]) -> Iterator[Violation]:

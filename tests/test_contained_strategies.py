@@ -207,6 +207,27 @@ def test_whoever_waits_for_the_symbol_goes_on_without_the_strategy(alone: Alone)
     alone.let_go(thread)
 
 
+def test_a_lock_that_was_left_behind_lets_nobody_in(alone: Alone) -> None:
+    """Taken in the moment in which it was replaced: it is given back, and the new one is asked for."""
+    state, fresh, done = alone.state, alone.clock.threads.rlock(), list[str]()
+
+    class Left:
+        """Is replaced while somebody waits for it."""
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            state._lock = fresh
+            return True
+
+        def release(self) -> None:
+            done.append(f"given back with {len(alone.box.works)} decisions made")
+
+    state._lock = Left()  # type: ignore[assignment]
+    alone.enters()
+
+    assert done == ["given back with 0 decisions made"]
+    assert len(alone.box.works) == 1
+
+
 def test_a_heartbeat_passes_over_a_symbol_that_somebody_is_inside_of(alone: Alone) -> None:
     thread = alone.stuck(alone.enters)
 

@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from simulation.crash import chosen, said, tabled
+from simulation.crash import chosen, once_more, said, tabled
 from simulation.crash_day import SCRIPTS
 from simulation.crash_mutants import MUTANTS
 from simulation.crash_one import Gate, Outcome, Point, run_point
 from simulation.crash_run import Seam, parse
+from simulation.oracle import Violation
 from state.snapshot import Phase
 from tests import runs
 from tests.brokers.doubles import lost, ok
@@ -107,6 +109,18 @@ def test_a_selection_takes_first_and_last_of_every_kind_and_one_at_random() -> N
     assert firsts[:4] == ["commit:after:1", "submit:before:1", "submit:before:3", "submit:before:2"]
     assert firsts[4] in ("1", "2", "3", "4")
     assert len(firsts) == 5
+
+
+def test_what_was_only_too_slow_is_run_again_alone_and_nothing_else_is() -> None:
+    late, lost = Violation("I4", "SBIN", "10 without a stop", slow=True), Violation("I2", "SBIN", "not reported")
+
+    def outcome(point: Point, *wrong: Violation) -> Outcome:
+        return Outcome(point, [], 2, 9_000 if wrong else 400, 300, 8_000, [*wrong])
+
+    one = outcome(Point("1"), late)
+    others = [outcome(Point("2"), lost), outcome(Point("3"), late, lost), outcome(Point("4", mutant="forget-the-stop"), late)]
+
+    assert list(once_more([one, *others], outcome)) == [*others, replace(outcome(Point("1")), slow_before=9_000)]
 
 
 def test_a_seam_is_named_by_its_number_or_by_its_kind() -> None:

@@ -230,7 +230,7 @@ def test_a_stop_may_be_larger_than_the_position_until_a_trade_by_hand_is_heard_o
     true = replace(line(*points), fills=[*truth().fills, by_hand(2_200, 5)])
     text = "orders to reduce exceeded a position of 5 by 5 at 2200"
 
-    assert oracle.exits_within_position(true, LIVES, BOUNDS) == [Violation("I5", "SBIN", text)] * wrong
+    assert oracle.exits_within_position(true, LIVES, BOUNDS) == [Violation("I5", "SBIN", text, slow=True)] * wrong
 
 
 @pytest.mark.parametrize(("fired_ms", "covered_ms", "over_ms"), [(2_250, 3_200, 0), (2_250, 3_201, 1), (3_300, 3_401, 1)])
@@ -243,7 +243,7 @@ def test_what_a_stop_opens_that_fired_after_a_trade_by_hand_is_to_be_closed_once
     alive_ms = covered_ms - max(fired_ms, LIVES[1].started_ms)
     text = f"10 without a stop for {alive_ms} ms of start 2, {over_ms} too long"
 
-    assert oracle.protected(true, LIVES, BOUNDS) == [Violation("I4", "SBIN", text)] * bool(over_ms)
+    assert oracle.protected(true, LIVES, BOUNDS) == [Violation("I4", "SBIN", text, slow=True)] * bool(over_ms)
 
 
 def test_round_trips_count_what_the_user_traded_against_ours_and_nothing_else_of_theirs() -> None:
@@ -339,14 +339,14 @@ def test_quantity_without_a_stop_is_borne_for_moments_and_through_a_recovery(bar
     """PRO, CRA-02: I4."""
     covered = line(point(bare[0], 10), point(bare[1], 10, stop=10))
 
-    assert judged(covered) == ([] if text is None else [Violation("I4", "SBIN", text)])
+    assert judged(covered) == ([] if text is None else [Violation("I4", "SBIN", text, slow=True)])
 
 
 def test_a_recovery_that_took_too_long_or_never_came() -> None:
     late = (LIVES[0], replace(LIVES[1], recovered_ms=3_101))
     never = (LIVES[0], replace(LIVES[1], recovered_ms=None))
 
-    assert judged(lives=late) == [Violation("I12", "", "start 2 took 501 ms to recover, 500 are allowed")]
+    assert judged(lives=late) == [Violation("I12", "", "start 2 took 501 ms to recover, 500 are allowed", slow=True)]
     assert judged(lives=never) == [Violation("I12", "", "start 2 never recovered")]
 
 

@@ -610,4 +610,4 @@ def test_every_kind_that_is_declared_does_strike() -> None:
     struck = {kind for seed in ("7", "8", "9") for kind in a_long_day(seed)[1].counts()}
 
     assert sorted(KINDS) == sorted(struck)
-    assert len(KINDS) >= 60 and all(0 < kind.rate < 0.1 for kind in KINDS.values())
+    assert len(KINDS) >= 60 and all(0 < kind.rate <= 0.1 for kind in KINDS.values())

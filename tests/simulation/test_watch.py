@@ -32,6 +32,7 @@ from state.instrument import Instrument
 from state.journal_read import OrderRecord
 from state.ledger import Fill, Ledger
 from state.orders import Order, OrderType, Purpose, Side, Status
+from state.reports import Reported
 from state.snapshot import Snapshot
 from state.symbol_state import Work
 from strategies import STRATEGIES
@@ -243,6 +244,31 @@ def test_a_bare_position_is_excused_while_no_process_lives(day: Day) -> None:
     assert day.broken == ["I4"]
 
 
+def test_a_process_has_its_recovery_before_it_is_held_to_the_bounds(day: Day) -> None:
+    day.watch.bounds = replace(BOUNDS, recovery_ms=5_000)
+    day.start()
+    day.hold(stop=None)
+    day.wait(5_000 + BOUNDS.bare_ms)
+    assert day.said == []
+    day.wait(200)
+
+    assert day.broken == ["I4"]
+
+
+def test_a_stop_that_fires_protects_until_it_has_filled_and_one_that_was_jumped_over_does_not() -> None:
+    fired, jumped = Day(), Day()
+    fired.hold()
+    fired.world._trade(Print(0, SBIN, Decimal(99), Decimal(4)))
+    jumped.hold(stop=None)
+    sent = order("S1", at="99")
+    jumped.world.submit(sent, replace(sent, type=OrderType.STOP_LIMIT))  # the gateway made it one
+    jumped.price("98")
+    for one in (fired, jumped):
+        one.wait(BOUNDS.bare_ms + 200)
+
+    assert (fired.broken, jumped.broken) == ([], ["I4"])
+
+
 def test_two_moments_without_a_stop_are_not_one_long_one(day: Day) -> None:
     stop = day.hold()
     for number in range(2, 8):
@@ -303,6 +329,7 @@ def test_what_others_add_is_theirs_and_taken_from_them_first(day: Day) -> None:
     day.hold()
     day.wait(1_000)
     day.by_hand(Side.BUY, 5)
+    day.wait(BOUNDS.notice_ms * 2)
     day.by_hand(Side.SELL, 5)
     day.wait(BOUNDS.notice_ms * 2)
 
@@ -325,11 +352,25 @@ def test_trades_in_the_same_instant_leave_open_whose_closed_whose(day: Day) -> N
     """The venue's times are all that anybody has."""
     day.hold()
     day.wait(1_000)
+    day.by_hand(Side.SELL, 10)
     day.price("99")
-    day.by_hand(Side.BUY, 5)
     day.wait(BOUNDS.bare_ms + 1_000)
 
     assert day.said == []
+
+
+def test_where_a_venue_breaks_the_assumption_it_must_end_or_be_told() -> None:
+    lasting, told_ = Day(), Day()
+    for one in (lasting, told_):
+        one.strikes("orders.beyond_window")
+        one.hold()
+        one.place("S2", at="99")
+    assert (lasting.said, told_.said) == ([], [])
+    told_.believes(halted="QUARANTINED")
+    for one in (lasting, told_):
+        one.wait(BOUNDS.notice_ms + 1_000)
+
+    assert (lasting.broken, told_.broken) == (["I5"], [])
 
 
 # -- stops ---------------------------------------------------------------------------------------------------------------------
@@ -378,6 +419,36 @@ def test_a_stop_on_the_wrong_side_is_found(day: Day) -> None:
     assert ("I6", "SBIN-20261120-S1: a BUY stop for a position of 10") in day.said
 
 
+def test_a_stop_asked_for_on_the_wrong_side_is_found(day: Day) -> None:
+    day.believes(trip="E0", ledger=Ledger(position=TEN), stop=order("S1", at="102", side=Side.BUY))
+
+    assert day.said == [("I6", "SBIN-20261120-S1: a BUY stop for a position of 10")]
+
+
+def test_what_a_killed_process_had_only_decided_was_never_asked_for(day: Day) -> None:
+    day.believes(trip="E0", stop=order("S1", at="99"))
+    stop = replace(order("S1", at="99"), status=Status.REPLACING)
+    day.believes(stop=replace(stop, asked_trigger=Decimal("99.50")))
+    day.watch.killed()
+    day.start()
+    day.believes(trip="E0", stop=replace(stop, asked_trigger=Decimal("99.40")))
+
+    assert day.said == []
+
+
+def test_a_stop_of_a_position_that_somebody_turned_is_measured_afresh(day: Day) -> None:
+    day.believes(trip="E0", stop=order("S1", at="99"))
+    old = day.hold()
+    day.wait(1_000)
+    day.by_hand(Side.SELL, 20)
+    day.world.replace(old, Decimal(9), Decimal(99), None)
+    day.world.cancel(old)
+    day.believes(ledger=Ledger(position=-TEN), stop=order("S2", at="102", side=Side.BUY))
+    day.place("S2", at="102", side=Side.BUY)
+
+    assert day.said == []
+
+
 def test_an_old_amend_that_lands_after_a_newer_one_is_found(day: Day) -> None:
     """UNK-11: both levels were asked for, the second is the one that counts."""
     held = day.hold()
@@ -402,6 +473,18 @@ def test_a_stop_that_somebody_else_loosens_is_to_be_put_back() -> None:
         one.world.replace(stop, TEN, Decimal("99"), None)
 
     assert (repaired.broken, left.broken) == ([], ["I6"])
+
+
+def test_a_stop_that_somebody_loosens_to_a_level_of_before_was_not_asked_to(day: Day) -> None:
+    day.believes(trip="E0", stop=order("S1", at="99"))
+    day.believes(stop=replace(order("S1", at="99"), status=Status.REPLACING, asked_trigger=Decimal("99.50")))
+    stop = day.hold()
+    day.strikes("people.loosen_stop")
+    for level in ("99.50", "99", "99.50"):
+        day.world.replace(stop, TEN, Decimal(level), None)
+    day.wait(BOUNDS.notice_ms * 2)
+
+    assert day.said == []
 
 
 def test_a_stop_that_somebody_tightened_may_be_put_back_where_it_belongs(day: Day) -> None:
@@ -461,6 +544,15 @@ def test_exit_codes_are_promises() -> None:
     assert protected.said == []
     assert bare.said[-1] == ("I4", "exit code 5, and 10 of 10 are not protected")
     assert entering.said == [("I9", "exit code 5, and SBIN-20261120-E0 (buy 10 @ 105) still rests")]
+
+
+def test_what_happened_in_the_last_moments_breaks_no_promise(day: Day) -> None:
+    day.wait(20_000)
+    day.hold()
+    day.wait(BOUNDS.notice_ms - 100)
+    day.watch.ended(0)
+
+    assert day.said == []
 
 
 def test_an_orphan_is_found_and_a_moment_of_one_is_not() -> None:
@@ -556,6 +648,13 @@ def test_an_order_in_question_for_ever_is_found_after_the_last_fault(day: Day) -
 
 def test_what_waits_for_a_person_need_not_converge(day: Day) -> None:
     day.believes(stop=replace(order("S1", at="99"), status=Status.QUARANTINED), blocks=(("stop", "stopping"), ("poll", "x")))
+    day.wait(60_000)
+
+    assert day.said == []
+
+
+def test_a_position_that_the_venue_contradicts_is_for_a_person(day: Day) -> None:
+    day.believes(exit=replace(order("X1"), status=Status.INTENT), disagreements=2)
     day.wait(60_000)
 
     assert day.said == []
@@ -691,6 +790,54 @@ def test_with_other_codes_than_0_the_words_count_only_after_a_peace() -> None:
     written = Written(record("E0", "FILLED", entry), record("S1", "UNKNOWN", stop, ended=False))
 
     assert told(day, written, code=7, quiet_ms=BOUNDS.settle_ms + BOUNDS.converge_ms - 1_000) == []
+
+
+def test_a_venue_that_calls_expired_cancelled_is_believed() -> None:
+    day = Day()
+    entry = day.place("E0", at="105")
+    day.world.end(entry, Reported.EXPIRED, "")
+
+    assert told(day, Written(record("E0", "CANCELLED", entry))) == []
+
+
+def test_an_order_held_for_absent_that_was_there_is_found_unless_the_venue_had_made_another_of_it() -> None:
+    same, other = Day(), Day()
+    sent, said = order("S1", at="99"), []
+    for one, booked in ((same, sent), (other, replace(sent, trigger_price=Decimal("98.90")))):
+        one.world.cancel(one.world.submit(sent, booked))
+        one.watch.violations.clear()
+        said.append([text.split(",")[1] for _, text in told(one, Written(record("S1", "ABSENT", None)))])
+
+    assert said == [[" the journal says None (ABSENT)"], []]
+
+
+def test_what_happened_in_the_last_moments_need_not_be_written() -> None:
+    day = Day()
+    day.wait(20_000)
+    day.hold()
+    day.price("99")
+
+    assert told(day, Written(), quiet_ms=100) == []
+
+
+def test_a_protected_position_may_be_left_before_the_cutoff_and_not_after() -> None:
+    before, after = Day(), Day()
+    days = []
+    for one, ms in ((before, 20_000), (after, CUTOFF_MS)):
+        entry = one.place("E0", at="100.50")
+        one.price("100.50")
+        stop = one.place("S1", at="99")
+        records = record("E0", "FILLED", entry), record("S1", "WORKING", stop, ended=False)
+        days.append(told(one, Written(*records, fills=[fill("E0", 10, "100.50")], position=10), 5, ms))
+
+    assert days == [[], [("I12", f"exit code 5 after {CUTOFF_MS - 50} ms in which nothing went wrong")]]
+
+
+def test_with_others_in_the_account_a_session_may_end_halted() -> None:
+    day = Day()
+    day.by_hand(Side.BUY, 5)
+
+    assert told(day, Written(), code=6) == []
 
 
 def test_an_exit_code_that_gives_up_after_a_peace_is_found() -> None:

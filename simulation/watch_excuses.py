@@ -1,0 +1,21 @@
+"""Which kinds of faults excuse what: the oracle is lenient for these and no others."""
+
+from __future__ import annotations
+
+from state.orders import Status
+from state.snapshot import Snapshot
+
+# Faults that break what every venue is assumed to keep: what they lead to must end or be told, it cannot be prevented.
+ASSUMPTIONS = frozenset({"orders.beyond_window", "cancel.undone"})
+# Faults that leave something in the book which may or may not be what became of an unanswered order of ours.
+RESEMBLING = frozenset(
+    {"orders.retyped", "orders.shrunk", "orders.moved", "people.order", "people.own_stop", "people.close", "people.halve"}
+)
+# Faults after which our stop may stand where no record of ours says that it was asked to.
+MOVERS = frozenset(
+    {"orders.moved", "orders.beyond_window", "replace.bent", "people.tighten_stop", "people.loosen_stop", "host.disk_full"}
+)
+
+
+def quarantined(s: Snapshot) -> bool:
+    return any(order.status is Status.QUARANTINED for order in s.live_orders())
