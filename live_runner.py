@@ -20,10 +20,10 @@ import filelock
 import msgspec
 
 from brokers.base import Broker
-from brokers.dialect import Dialect
 from brokers.practice import PracticeVenue, VenueError
 from brokers.practice_faults import FaultError
 from brokers.practice_market import STORIES
+from brokers.streams import Streams
 from brokers.tape import TapeError, read_tape
 from brokers.venues import Account, UnknownVenue, connect
 from live_session import SessionRun, until_answered
@@ -276,13 +276,13 @@ def _connected(start: Start, journal: Journal, resumed: Resumed, left_open: bool
     if start.clock.now_ms() >= session.close_ms and not left_open:
         closed = clock_text(session.close_ms, start.calendar.zone)
         raise Failure(ending.OK, f"the session of {session.day} closed at {closed[:8]}: nothing to do")
-    broker, dialect = _connect(start.account, start.clock)
+    broker, streams = _connect(start.account, start.clock)
     until_answered(broker.check, start.clock, log, start.stop_flag, left_open)
     wall = SystemClock()
     return SessionRun(
         start.options.config,
         broker,
-        dialect,
+        streams,
         start.clock,
         start.calendar,
         session,
@@ -347,7 +347,7 @@ def _journal(config: Config, clock: Clock) -> Journal:
         raise Failure(ending.CONFIGURATION, f"journal: {error}") from None
 
 
-def _connect(account: Account, clock: Clock) -> tuple[Broker, Dialect]:
+def _connect(account: Account, clock: Clock) -> tuple[Broker, Streams]:
     try:
         return connect(account, clock)
     except (UnknownVenue, ValueError) as error:

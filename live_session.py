@@ -13,17 +13,16 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from brokers.base import Broker, BrokerError, Fatal, FillRow, Refused
+from brokers.base import Broker, BrokerError, Fatal, FillRow, Refused, Resolver
 from brokers.channel import Limits
 from brokers.crew import Crew, Heart
 from brokers.desk import Desk, Outbox
-from brokers.dialect import Dialect
-from brokers.feed import Feed, WireMaker
+from brokers.feed import Feed
 from brokers.paper import Paper
 from brokers.poller import Poller
 from brokers.reports import Reports
-from brokers.switchboard import Switchboard, Voice
-from brokers.wire import Wire
+from brokers.streams import Streams
+from brokers.switchboard import OrderNews, Switchboard, Voice
 from ops import ending, story
 from ops.config import Config, Mode
 from ops.facts import LivePrice, LiveStatus
@@ -69,7 +68,7 @@ class SessionRun:
         self,
         config: Config,
         broker: Broker,
-        dialect: Dialect,
+        streams: Streams,
         clock: Clock,
         calendar: Calendar,
         session: Session,
@@ -79,7 +78,6 @@ class SessionRun:
         stop_flag: StopFlag,
         operator: Operator,
         wall: Clock,
-        wire: WireMaker = Wire,
     ) -> None:
         self._operator, self._wall = operator, wall
         self.config, self._broker, self._clock, self.session = config, broker, clock, session
@@ -104,7 +102,8 @@ class SessionRun:
             for symbol, instrument in instruments.items()
         }
         window_s = self._broker.capabilities.settle_window_s
-        self._reports = Reports(self.states, clock, window_s)
+        by_id, balances = isinstance(self._broker, Resolver), self._broker.capabilities.balances
+        self._reports = Reports(self.states, clock, window_s, by_id, balances)
         self.switchboard = Switchboard(self.states, clock, log, lambda work: log.story(work, story.lines(work)), self._reports)
         risk = config.risk
         self.risk = RiskBudget(self.states, risk.max_open_positions, risk.signal_slots, risk.max_daily_loss, clock.threads)
@@ -120,7 +119,8 @@ class SessionRun:
             tell=self.switchboard.alarm,
         )
         limits = Limits(age_ms=config.feed.max_age_ms, jump=config.feed.max_jump)
-        self.feed = Feed(dialect, self._sinks(), self.switchboard, clock, limits, wire=wire)
+        self.feed = Feed(streams.prices, self._sinks(), self.switchboard, clock, limits, wire=streams.prices_wire)
+        self._order_feed = self._orders(streams, limits)
         heart = Heart(self.states, clock, session, self.switchboard, self.feed)
         interval_s = max(config.polling.interval_ms / 1000 / clock.speed, 0.25)
         self.poller = Poller(
@@ -128,7 +128,7 @@ class SessionRun:
         )
         self.switchboard.feed, self.switchboard.poller = self.feed, self.poller
         desks = min(DESKS, len(self.states) + 1)
-        self._crew = Crew(self.feed, self.poller, heart, desk, outbox, desks, self.switchboard, clock.threads)
+        self._crew = Crew(self.feed, self.poller, heart, desk, outbox, desks, self.switchboard, clock.threads, self._order_feed)
 
     # -- building --------------------------------------------------------------------------------------------------------
 
@@ -167,6 +167,12 @@ class SessionRun:
         self._log.alarm(f"{symbol}: its strategy cannot be made: {error}")
         self.planned = [_without(row, symbol, f"its strategy cannot be made: {error}") for row in self.planned]
         return guard_rules(self.config, symbol, instrument.lot_size, instrument, self.session, able)
+
+    def _orders(self, streams: Streams, limits: Limits) -> Feed | None:
+        """The second connection, of venues whose order updates do not come with the prices."""
+        if streams.orders is None or self._paper is not None:
+            return None
+        return Feed(streams.orders, {}, OrderNews(self.switchboard), self._clock, limits, wire=streams.orders_wire)
 
     def _sinks(self) -> dict[str, Callable[[Decimal, int], object]]:
         if self._paper is None:

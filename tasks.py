@@ -1,4 +1,4 @@
-"""What a developer runs: `python tasks.py check|test|cover|model|races|cases|crash|bench`. Plain Python: Windows has no make."""
+"""What a developer runs: `python tasks.py check|test|cover|model|races|mutants|cases|crash|bench`. Windows has no make."""
 
 from __future__ import annotations
 
@@ -48,6 +48,13 @@ def races(arguments: Sequence[str]) -> int:
     return main(list(arguments))
 
 
+def mutants(arguments: Sequence[str]) -> int:
+    """Runners broken on purpose, which the simulated sessions must catch; --json, --jobs N, --only WORDS, --sessions N."""
+    from simulation.sim_mutants import main
+
+    return main(list(arguments))
+
+
 def cases(arguments: Sequence[str]) -> int:
     """The recorded 80-20 days of ../shared/data, by replay and (with --sockets) over real sockets."""
     from simulation.cases import main
@@ -73,6 +80,7 @@ TASKS: dict[str, Callable[[Sequence[str]], int]] = {
     "cover": cover,
     "model": model,
     "races": races,
+    "mutants": mutants,
     "cases": cases,
     "crash": crash,
     "bench": bench,
@@ -83,7 +91,7 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
         print(__doc__)
         for name, task in TASKS.items():
-            print(f"  {name:6} {task.__doc__}")
+            print(f"  {name:7} {task.__doc__}")
         return 2
     sys.path.insert(0, str(ROOT))
     return TASKS[sys.argv[1]](sys.argv[2:])

@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 import frames  # noqa: E402
 
-from brokers.base import OrderRow  # noqa: E402
+from brokers.base import FillRow, OrderRow  # noqa: E402
 from brokers.channel import Limits, Missed, Sink  # noqa: E402
 from brokers.feed import Feed  # noqa: E402
 from brokers.openalgo_stream import OpenAlgoStream  # noqa: E402
@@ -74,6 +74,9 @@ class Silence:
         if self._handler is not None:
             setattr(self.feed, "frame", self._handler)  # noqa: B010
         self.began = now()
+
+    def fill(self, row: FillRow) -> None:
+        raise AssertionError(row)
 
     def order_unclear(self) -> None:
         pass

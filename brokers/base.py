@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -26,6 +26,7 @@ __all__ = [
     "PositionRow",
     "Refused",
     "Reported",
+    "Resolver",
     "SessionHours",
     "Unanswered",
     "Unavailable",
@@ -80,6 +81,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     native_stops: bool
     order_stream: bool  # it tells of changes to orders by itself
     settle_window_s: float  # how long an unanswered order may still turn out accepted
+    balances: bool = False  # `positions` are the account's balances: a row for each base asset, others' coins among them
 
 
 class Broker(Protocol):
@@ -93,6 +95,7 @@ class Broker(Protocol):
     order    the venue's present word on one order (by venue_id), or None when the venue says it knows none such.
     orders   every order of the day in this account, ours or not.
     fills    every execution of the day in this account.
+    positions  net quantity of each symbol in our product; with `balances` of each base asset, by its own name.
     quotes   last prices by symbol; symbols without one are missing.
     skew_ms  how far this machine's clock is ahead of the venue's, the least that is proven; None where the venue tells no time.
     refused  rows that could not be used since the start, by kind.
@@ -114,3 +117,14 @@ class Broker(Protocol):
     def skew_ms(self) -> int | None: ...
     def refused(self) -> dict[str, int]: ...
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Resolver(Protocol):
+    """A broker whose venue can be asked for an unanswered submit by our own id; it is then never looked for by its looks."""
+
+    def resolve(self, order: Order) -> OrderRow | None:
+        """By the venue's own procedure: its row; None when it is not there and never will be.
+
+        Unavailable while that cannot be said yet; Refused when what is there is not what was asked for: a person must look.
+        """

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from brokers.base import OrderRow
+from brokers.base import FillRow, OrderRow
 from brokers.dialect import Subscribed
 from brokers.gate import PriceGate
 from state.threads import Threads
@@ -64,6 +64,7 @@ class FeedListener(Protocol):
     """
 
     def order_update(self, row: OrderRow) -> None: ...
+    def fill(self, row: FillRow) -> None: ...
     def order_unclear(self) -> None: ...
     def connected(self) -> None: ...
     def disconnected(self, reason: str) -> None: ...

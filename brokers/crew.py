@@ -84,6 +84,7 @@ class Crew:
         desks: int,
         switchboard: Switchboard,
         threads: Threads = OS_THREADS,
+        orders: Feed | None = None,
     ) -> None:
         self._threads = threads
         self._bodies = {f"desk-{n}": desk.run for n in range(desks)} | {"clock": heart.run, "poll": poller.run}
@@ -97,9 +98,14 @@ class Crew:
         self._relieved: set[str] = set()  # symbols
         if feed is not None:
             self._others.append(self._thread("ticks", feed.run))
+        self._orders = orders
+        if orders is not None:
+            self._others.append(self._thread("orders", orders.run))
         self._alive: dict[str, Callable[[], int]] = {"clock": lambda: heart.alive_ms, "poll": lambda: poller.alive_ms}
         if feed is not None:
             self._alive["ticks"] = lambda: feed.alive_ms
+        if orders is not None:
+            self._alive["orders"] = lambda: orders.alive_ms
         self._heart = heart
         self._told: set[str] = set()
 
@@ -160,8 +166,9 @@ class Crew:
 
     def stop(self) -> list[str]:
         """Stop in order: no more news, then the desks finish what is decided. Returns the threads that did not end in time."""
-        if self._feed is not None:
-            self._feed.stop()
+        for feed in (self._feed, self._orders):
+            if feed is not None:
+                feed.stop()
         self._poller.stop()
         self._heart.stop()
         for thread in self._others:

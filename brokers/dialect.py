@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from brokers.base import OrderRow
+from brokers.base import FillRow, OrderRow
 
 
 class Tick(msgspec.Struct, frozen=True, gc=False):
@@ -86,6 +86,7 @@ Message: TypeAlias = (
     | OrdersSubscribed
     | OrdersUnsupported
     | OrderRow
+    | FillRow
     | Incomplete
     | Trouble
     | Noise

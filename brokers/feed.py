@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from brokers.backoff import Backoff
-from brokers.base import OrderRow
+from brokers.base import FillRow, OrderRow
 from brokers.channel import NEVER_MS, Cause, FeedListener, Limits, Sink, Subscriptions, names
 from brokers.dialect import (
     Dialect,
@@ -97,6 +97,7 @@ class Feed:
             Several: self._several,
             Snapshot: self._path.snapshot,
             OrderRow: listener.order_update,
+            FillRow: listener.fill,
             Incomplete: self._incomplete,
             Noise: lambda noise: self._path.count(f"noise: {noise.reason}"),
             LoggedIn: self._logged_in,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from brokers.base import Broker, BrokerError, Fatal, PositionRow, Unreadable
+from brokers.base import Broker, BrokerError, Fatal, PositionRow, Refused, Resolver, Unreadable
 from brokers.reports import Reports
 from state.clock import Clock
 from state.orders import Order, Purpose, Status
@@ -73,7 +73,7 @@ class Poller:
                 self._wanted.clear()
                 self.sweep()
             elif self.curious():
-                self.sweep(positions=any(state.snapshot.disagreements == 1 for state in self._states.values()))
+                self.sweep(positions=any(_is_held_doubtful(state.snapshot) for state in self._states.values()))
             behind_ms = self._clock.monotonic_ms() - next_ms
             if behind_ms >= 0:  # rounds that were missed are not made up for
                 next_ms += (behind_ms // self._interval_ms + 1) * self._interval_ms
@@ -105,6 +105,8 @@ class Poller:
             return self._failed(error)
         except BrokerError as error:
             return self._failed(error)
+        for order in self._reports.unresolved():
+            self._resolve(order)
         held, failure = self._look_further(positions)
         for order in self._in_turn(self._reports.sweep(orders, fills, held, asked_ms, source)):
             self._ask_for(order)
@@ -128,6 +130,19 @@ class Poller:
         live = (order for state in self._states.values() for order in state.snapshot.live_orders())
         for order in self._in_turn([order for order in live if order.venue_id is not None]):
             self._ask_for(order)
+
+    def _resolve(self, order: Order) -> None:
+        """By the venue's own procedure; what it cannot say yet it is asked again in the next round."""
+        assert isinstance(self._broker, Resolver)
+        asked_ms = self._clock.monotonic_ms()
+        try:
+            row = self._broker.resolve(order)
+        except Refused as error:
+            self._reports.doubtful(order, str(error))
+        except BrokerError:
+            return
+        else:
+            self._reports.resolved(order, row, asked_ms)
 
     def _compare_clocks(self) -> None:
         """By answers that have come anyway."""
@@ -187,6 +202,11 @@ class Poller:
             return False  # a venue that answers nobody is asked once in a round
         settle_ms = self._reports.settle_ms
         return self._unclear or any(since_ms >= _gap_ms(state.snapshot, now_ms, settle_ms) for state in self._states.values())
+
+
+def _is_held_doubtful(snapshot: Snapshot) -> bool:
+    """The venue has contradicted what we hold, or it is being closed: should somebody else have done so, the exit must know."""
+    return snapshot.disagreements == 1 or bool(snapshot.closing and snapshot.position)
 
 
 def _gap_ms(snapshot: Snapshot, now_ms: int, settle_ms: int) -> int:

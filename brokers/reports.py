@@ -27,8 +27,9 @@ from state.events import (
     ProvedAbsent,
     WasQuarantined,
 )
-from state.ledger import ELSEWHERE, Fill
+from state.ledger import ELSEWHERE, Fill, Ledger
 from state.orders import ZERO, Order, OrderType, Purpose, Status
+from state.reconcile import share_out
 from state.reports import Reported
 from state.snapshot import Snapshot
 from state.symbol_state import SymbolState
@@ -43,8 +44,17 @@ CLOCK_SKEW_MS = 5_000  # how far the venue's clock may be behind ours when a row
 class Reports:
     """Thread-safe. Never calls a SymbolState while it holds its own lock."""
 
-    def __init__(self, states: Mapping[str, SymbolState], clock: Clock, settle_window_s: float) -> None:
+    def __init__(
+        self,
+        states: Mapping[str, SymbolState],
+        clock: Clock,
+        settle_window_s: float,
+        by_id: bool = False,
+        balances: bool = False,
+    ) -> None:
         self._states = states
+        self._balances = balances
+        self._by_id = by_id  # unanswered submits are asked for by our own id: nothing is claimed for its looks
         self._clock = clock
         self.settle_ms = int(settle_window_s * 1000)  # how long an unanswered order may still turn out accepted
         self.ahead_ms = 0  # how far our clock is known to be ahead of the venue's. Poll thread only
@@ -121,6 +131,24 @@ class Reports:
     def missing(self, order: Order, asked_ms: int) -> None:
         """Asked for by its id, the venue knows no such order."""
         self._apply(order.symbol, OrderMissing, client_id=order.client_id, asked_ms=asked_ms)
+
+    def unresolved(self) -> list[Order]:
+        """Submits without an answer, for a venue that can be asked for them by our own id."""
+        live = (order for state in self._states.values() for order in state.snapshot.live_orders()) if self._by_id else ()
+        return [order for order in live if _nameless(order) and order.status is Status.UNKNOWN]
+
+    def resolved(self, order: Order, row: OrderRow | None, asked_ms: int) -> None:
+        """The venue's own procedure has found it, or proved that it is not there."""
+        if row is None:
+            self._apply(order.symbol, ProvedAbsent, client_id=order.client_id)
+            return
+        early = self.bind(order.symbol, order.client_id, row.venue_id)
+        for told in (*early, row):
+            self._see(order.symbol, order.client_id, told, asked_ms, "poll")
+
+    def doubtful(self, order: Order, reason: str) -> None:
+        """What the venue has under our id is not what we asked for."""
+        self._apply(order.symbol, WasQuarantined, client_id=order.client_id, reason=reason)
 
     # -- who owns a row --------------------------------------------------------------------------------------------------
 
@@ -206,6 +234,7 @@ class Reports:
             fill = self._made(row, self._states[row.symbol], f"{row.symbol}{ELSEWHERE}X{row.venue_id}", Purpose.EXIT, "elsewhere")
             theirs.setdefault(row.symbol, []).append(fill)
         held = {row.symbol: row.qty for row in rows}
+        held = self._shares(held) if self._balances else held
         for symbol, state in self._states.items():
             snapshot = state.snapshot
             strangers, qty = tuple(theirs.get(symbol, ())), held.get(symbol, ZERO)
@@ -215,6 +244,16 @@ class Reports:
                     symbol, next((fill for fill in strangers if fill.trade_id not in snapshot.foreign_trades), None), fills
                 )
                 self._apply(symbol, PositionSeen, qty=qty, asked_ms=asked_ms, strangers=strangers, own=own)
+
+    def _shares(self, balances: dict[str, Decimal]) -> dict[str, Decimal]:
+        """Of an account that only tells its balances, what each symbol may call its own (REC-15)."""
+        of_asset: dict[str, dict[str, Ledger]] = {}
+        for symbol, state in self._states.items():
+            of_asset.setdefault(state.rules.instrument.base, {})[symbol] = state.snapshot.ledger
+        shares: dict[str, Decimal] = {}
+        for asset, ledgers in of_asset.items():
+            shares |= share_out(ledgers, balances.get(asset, ZERO)).qty
+        return shares
 
     def _own_since(self, symbol: str, first: Fill | None, fills: list[FillRow]) -> tuple[tuple[int, Decimal], ...]:
         """Our executions after this one of somebody else, by the trade book: its times, and its order within one time."""
@@ -235,6 +274,8 @@ class Reports:
         `unshown`: executions in this symbol whose order the book does not show. With one of those, absence is not proved.
         """
         snapshot = state.snapshot
+        if self._by_id:
+            return self._remember_foreign(symbol, snapshot, strangers)
         nameless = [order for order in snapshot.live_orders() if _nameless(order)]
         for order in [order for order in nameless if order.status is Status.QUARANTINED and order.purpose is not Purpose.ENTRY]:
             if any(looks_like(order, row) and not row.state.closed for row in strangers):
@@ -252,7 +293,7 @@ class Reports:
                 self._apply(symbol, WasQuarantined, client_id=order.client_id, reason=f"venue orders {ids} all look like it")
             elif self._is_over(order, asked_ms):
                 self._give_up(symbol, order, strangers, unshown)
-        self._remember_foreign(symbol, snapshot, strangers)
+        return self._remember_foreign(symbol, snapshot, strangers)
 
     def _is_over(self, order: Order, asked_ms: int) -> bool:
         return asked_ms - order.changed_ms >= self.settle_ms
@@ -284,6 +325,9 @@ class Reports:
         forgiven = same_size if row.qty == order.qty else {"qty": order.qty}
         return looks_like(order, msgspec.structs.replace(row, **forgiven), self.ahead_ms)
 
+    def _came_late(self, order: Order, row: OrderRow) -> bool:
+        return row.client_id == order.client_id if self._by_id else looks_like(order, row, self.ahead_ms)
+
     def _remember_foreign(self, symbol: str, snapshot: Snapshot, strangers: Iterable[OrderRow]) -> None:
         """Orders of others are left alone; one that looks like what we held for never sent came late, and a person must look."""
         if any(order.venue_id is None for order in snapshot.live_orders()):
@@ -291,7 +335,7 @@ class Reports:
         new = [row for row in strangers if row.venue_id not in snapshot.foreign]
         shown = [row for row in new if row.state is not Reported.REJECTED]
         for order in snapshot.ended:
-            late = [row.venue_id for row in shown if order.venue_id is None and looks_like(order, row, self.ahead_ms)]
+            late = [row.venue_id for row in shown if order.venue_id is None and self._came_late(order, row)]
             if late:
                 reason = f"venue order {', '.join(late)} looks like {order.client_id}"
                 self._apply(symbol, WasQuarantined, client_id=order.client_id, reason=reason)

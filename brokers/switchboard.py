@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Protocol
 
-from brokers.base import OrderRow
+from brokers.base import FillRow, OrderRow
 from brokers.channel import Missed
 from brokers.feed import NO_TICK_YET, Feed
 from brokers.poller import FAILURES_BEARABLE, Poller
@@ -169,6 +169,9 @@ class Switchboard:
         if self._reports.order_update(row, self._clock.monotonic_ms(), "stream"):
             self.order_unclear()
 
+    def fill(self, row: FillRow) -> None:
+        self._reports.fill(row, "stream")
+
     def order_unclear(self) -> None:
         if self.poller is not None:
             self.poller.look_soon()
@@ -182,6 +185,11 @@ class Switchboard:
         self._fault()
         self._voice.warning(f"feed disconnected: {reason}")
 
+    def orders_stream(self, what: str) -> None:
+        """A word about the stream of orders: either way the books know what it has not told."""
+        self._voice.info(f"order updates: {what}")
+        self.order_unclear()
+
     def entries_off(self, symbol: str, reason: str) -> None:
         self._block_one(symbol, "start" if reason == NO_TICK_YET else "feed", reason)
 
@@ -192,3 +200,29 @@ class Switchboard:
 
     def missed(self, symbol: str, missed: Missed) -> None:
         self._states[symbol].missed(missed.low, missed.high, missed.last_ms)
+
+
+class OrderNews:
+    """What the stream of orders alone tells, where it is a connection of its own: entries do not hang on it, polling goes on."""
+
+    def __init__(self, switchboard: Switchboard) -> None:
+        self._switchboard = switchboard
+        self.order_update = switchboard.order_update
+        self.fill = switchboard.fill
+        self.order_unclear = switchboard.order_unclear
+        self.alarm = switchboard.alarm
+
+    def connected(self) -> None:
+        self._switchboard.orders_stream("connected; asking for what it has not told")
+
+    def disconnected(self, reason: str) -> None:
+        self._switchboard.orders_stream(f"lost, polling takes over: {reason}")
+
+    def entries_off(self, symbol: str, reason: str) -> None:
+        """It carries no prices."""
+
+    def entries_on(self, symbol: str) -> None:
+        """It carries no prices."""
+
+    def missed(self, symbol: str, missed: Missed) -> None:
+        """It carries no prices."""

@@ -1,4 +1,4 @@
-"""HTTP POST that goes out at most once and ends by its deadline. Owns sockets, time-outs and the split "sent or not sent".
+"""HTTP requests that go out at most once and end by their deadline. Owns sockets, time-outs and the split "sent or not sent".
 
 Must never: send a request twice (no retry, no redirect), let a reply dribble past its deadline, read an environment variable per
 request, or put a body, a key or a query string into a text. What a reply means is the adapters' business.
@@ -16,6 +16,7 @@ import ipaddress
 import socket
 import threading
 import weakref
+from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -31,6 +32,8 @@ from brokers.base import Unanswered, Unavailable
 from state.clock import Clock, SystemClock
 
 MAX_BODY = 16 * 1024 * 1024
+KEPT_PREPARED = 64
+LONGEST_WAIT_S = 300.0
 CHUNK = 64 * 1024
 # A connection idle for longer is replaced before use: the usual servers close theirs after 2 s (gunicorn) to 60 s and more (load
 # balancers), and a request that crosses such a close on the wire is an unknown outcome. A new one costs 0.1 ms on loopback.
@@ -49,6 +52,7 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes
     elapsed_ms: int
     date: str | None = None  # the server's clock, as its header says it
+    retry_after_s: float | None = None
     sent_ms: int = 0  # this machine's wall clock when the request went out
 
 
@@ -84,26 +88,42 @@ class Transport:
         self._closed = False
 
     def post(self, path: str, body: bytes, *, read: bool = False, deadline_s: float | None = None) -> Reply:
-        """Send `body` once. Raises Unavailable when it was provably not sent, else Unanswered; a failed `read` is Unavailable."""
+        return self.send("POST", path, body, read=read, deadline_s=deadline_s)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        read: bool = False,
+        deadline_s: float | None = None,
+    ) -> Reply:
+        """Once. Raises Unavailable when it was provably not sent, else Unanswered; a failed `read` is Unavailable.
+
+        `headers` go beside our own (JSON in and out) and win over them; what they hold is in no text of ours.
+        """
         started_ms = self._clock.monotonic_ms()
         limit_s = self._timeout_s if deadline_s is None else min(deadline_s, self._timeout_s)
         exchange = _Exchange(self._clock, started_ms + int(limit_s * 1000), self._max_idle_ms)
-        answered: tuple[int, bytes, str | None] | None = None
+        answered: tuple[int, bytes, Mapping[str, str]] | None = None
         sent_ms, why = self._wall.now_ms(), ""
         try:
-            answered = self._exchange(self._line(), exchange, path, body)
+            answered = self._exchange(self._line(), exchange, method, path, body, headers)
         except Exception as error:  # once a byte may be out, even a defect of ours must not read as "not sent"
             if not exchange.sent and not isinstance(error, (OSError, HTTPError, Unavailable)):  # requests' errors are OSErrors
                 raise
             why = str(error) if isinstance(error, Unavailable) else _cause(error)
         elapsed_ms = self._clock.monotonic_ms() - started_ms
         if answered is not None:
-            return Reply(answered[0], answered[1], elapsed_ms, answered[2], sent_ms)
+            status, content, told = answered
+            return Reply(status, content, elapsed_ms, told.get("Date"), _seconds(told.get("Retry-After")), sent_ms)
         # Raised outside the except block: the library's exception holds the request, and with it the key.
         name = path.partition("?")[0].strip("/")
         if not exchange.sent:
-            raise Unavailable(f"POST {name}: nothing was sent, {why}")
-        failed = f"POST {name}: no usable answer after {elapsed_ms} ms, {why}"
+            raise Unavailable(f"{method} {name}: nothing was sent, {why}")
+        failed = f"{method} {name}: no usable answer after {elapsed_ms} ms, {why}"
         raise Unavailable(failed) if read else Unanswered(failed)
 
     def close(self) -> None:
@@ -114,9 +134,11 @@ class Transport:
         for line in lines:
             line.session.close()
 
-    def _exchange(self, line: _Line, exchange: _Exchange, path: str, body: bytes) -> tuple[int, bytes, str | None]:
+    def _exchange(
+        self, line: _Line, exchange: _Exchange, method: str, path: str, body: bytes, headers: Mapping[str, str] | None
+    ) -> tuple[int, bytes, Mapping[str, str]]:
         left_s = exchange.left_s()
-        request = line.request(path, body)
+        request = line.request(method, path, body, headers)
         _current.exchange = exchange
         timeout = (min(self._connect_timeout_s, left_s), left_s)
         answer = line.adapter.send(request, stream=True, timeout=timeout, verify=line.verify, proxies=line.proxies)
@@ -124,7 +146,7 @@ class Transport:
         try:
             content = self._read(answer)
             whole = True
-            return answer.status_code, content, answer.headers.get("Date")
+            return answer.status_code, content, answer.headers
         finally:
             request.body = None
             if not whole:
@@ -151,6 +173,15 @@ class Transport:
         return line
 
 
+def _seconds(text: str | None) -> float | None:
+    """Retry-After as seconds; its other form, a date, is left to our own back-off."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return min(seconds, LONGEST_WAIT_S) if seconds >= 0 else None
+
+
 class _Line:
     """One thread's session, with all that requests would work out per request worked out once."""
 
@@ -164,16 +195,21 @@ class _Line:
         settings = self.session.merge_environment_settings(base_url, {}, True, None, None)
         self.proxies = cast("dict[str, str]", settings["proxies"] or {})
         self.verify: bool | str = True if settings["verify"] is None else settings["verify"]
-        self._prepared: dict[str, requests.PreparedRequest] = {}
+        self._prepared: dict[tuple[str, str], requests.PreparedRequest] = {}
 
-    def request(self, path: str, body: bytes) -> requests.PreparedRequest:
-        prepared = self._prepared.get(path)
+    def request(self, method: str, path: str, body: bytes, headers: Mapping[str, str] | None) -> requests.PreparedRequest:
+        prepared = self._prepared.get((method, path))
         if prepared is None:
             # Prepared bare, not through the session: no cookies, no netrc, no environment.
-            prepared = requests.Request("POST", f"{self._base_url}/{path.lstrip('/')}", headers=HEADERS).prepare()
-            self._prepared[path] = prepared
-        prepared.body = body
-        prepared.headers["Content-Length"] = str(len(body))
+            prepared = requests.Request(method, f"{self._base_url}/{path.lstrip('/')}", headers=HEADERS).prepare()
+            if "?" not in path and len(self._prepared) < KEPT_PREPARED:
+                self._prepared[method, path] = prepared
+        if headers:
+            prepared = prepared.copy()
+            prepared.headers.update(headers)
+        if body or method != "GET":
+            prepared.body = body
+            prepared.headers["Content-Length"] = str(len(body))
         return prepared
 
 

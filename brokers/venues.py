@@ -8,10 +8,10 @@ from typing import Literal
 import msgspec
 
 from brokers.base import Broker
-from brokers.dialect import Dialect
 from brokers.openalgo import OpenAlgo
 from brokers.openalgo_stream import OpenAlgoStream
 from brokers.spelling import Spelling
+from brokers.streams import Streams
 from state.clock import Clock
 
 
@@ -34,7 +34,7 @@ class UnknownVenue(ValueError):
     """No adapter for this broker (yet)."""
 
 
-def _openalgo(account: Account, clock: Clock) -> tuple[Broker, Dialect]:
+def _openalgo(account: Account, clock: Clock) -> tuple[Broker, Streams]:
     key = account.keys["OPENALGO_API_KEY"]
     spelling = Spelling(clock.threads)
     broker = OpenAlgo(
@@ -49,16 +49,16 @@ def _openalgo(account: Account, clock: Clock) -> tuple[Broker, Dialect]:
         timezone=account.timezone,
         spelling=spelling,
     )
-    return broker, OpenAlgoStream(account.ws_url, key, account.exchange, spelling)
+    return broker, Streams(OpenAlgoStream(account.ws_url, key, account.exchange, spelling))
 
 
-ADAPTERS: dict[str, Callable[[Account, Clock], tuple[Broker, Dialect]]] = {
+ADAPTERS: dict[str, Callable[[Account, Clock], tuple[Broker, Streams]]] = {
     "openalgo": _openalgo,
 }
 
 
-def connect(account: Account, clock: Clock) -> tuple[Broker, Dialect]:
-    """The broker and the stream of this account; nothing is sent yet."""
+def connect(account: Account, clock: Clock) -> tuple[Broker, Streams]:
+    """The broker and the streams of this account; nothing is sent yet."""
     adapter = ADAPTERS.get(account.broker)
     if adapter is None:
         raise UnknownVenue(f"there is no adapter for {account.broker} yet; there is {', '.join(sorted(ADAPTERS))}")

@@ -24,7 +24,7 @@ import msgspec
 
 import live_runner
 from brokers.base import Broker
-from brokers.dialect import Dialect
+from brokers.streams import Streams
 from brokers.venues import Account
 from simulation.crash_mutants import MUTANTS
 from state.clock import Clock
@@ -117,9 +117,9 @@ def wrap(seams: Seams) -> None:
     """Journal and broker of the session that this process is about to run."""
     connect = vars(live_runner)["connect"]
 
-    def connected(account: Account, clock: Clock) -> tuple[Broker, Dialect]:
-        broker, dialect = connect(account, clock)
-        return SeamedBroker(broker, seams), dialect
+    def connected(account: Account, clock: Clock) -> tuple[Broker, Streams]:
+        broker, streams = connect(account, clock)
+        return SeamedBroker(broker, seams), streams
 
     setattr(live_runner, "connect", connected)  # noqa: B010
     setattr(Journal, "commit_many", seams.around("commit", Journal.commit_many))  # noqa: B010

@@ -22,7 +22,7 @@ KINDS = {
     "host.stall": Kind("a thread stands still for up to 2 s at a seam", 0.02),
     "host.disk_full": Kind("commits fail for up to 5 s", 0.01),
     "host.slow_disk": Kind("a commit takes up to a second", 0.03),
-    "host.clock_step": Kind("the machine's clock is set by up to 5 s", 0.01),
+    "host.clock_step": Kind("the machine's clock is set, up to 2 s off the true time", 0.01),
     "host.stop": Kind("asked to stop, started again", 0.001),
     "host.flatten": Kind("asked to flatten and stop, started again", 0.0005),
 }
@@ -37,6 +37,7 @@ class Host:
         self._world, self._scheduler, self._last = world, scheduler, last_life
         self._fates = world.fates
         self._full_until_ms = -1
+        self._off_ms = 0
         self.watch_seam: Callable[[], None] = lambda: None
         self.ask: Callable[[StopRequest], None] = lambda request: None
 
@@ -62,7 +63,9 @@ class Host:
             self._world.troubled(ms)
             self._scheduler.sleep(ms)
         if fates.strikes("host.clock_step"):
-            self._scheduler.set_clock(fates.amount(-5_000, 5_000))
+            off_ms = fates.amount(-2_000, 2_000)
+            self._scheduler.set_clock(off_ms - self._off_ms)
+            self._off_ms = off_ms
 
     def disk(self) -> None:
         """Before a commit. Raises JournalFailed."""

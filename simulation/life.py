@@ -14,6 +14,7 @@ import msgspec
 
 from brokers.base import Broker
 from brokers.openalgo_stream import OpenAlgoStream
+from brokers.streams import Streams
 from live_session import SessionRun, until_answered
 from ops import ending
 from ops.config import Config
@@ -171,7 +172,7 @@ class Runner:
         run = SessionRun(
             day.config,
             broker,
-            OpenAlgoStream(URL, "key", EXCHANGE),
+            Streams(OpenAlgoStream(URL, "key", EXCHANGE), prices_wire=wires(self._world)),
             clock,
             day.calendar,
             day.session,
@@ -181,7 +182,6 @@ class Runner:
             flag,
             self.operator,
             clock,
-            wires(self._world),
         )
         self.states = run.states
         self._built(run)

@@ -46,7 +46,9 @@ class Found(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="tasks.py mutants", description="Runners broken on purpose, which `simulate` must catch.")
+    parser = argparse.ArgumentParser(
+        prog="tasks.py mutants", description="Runners broken on purpose, which `simulate` must catch."
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", nargs="+", default=[], help="mutants whose name contains one of these")

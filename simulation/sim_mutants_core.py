@@ -237,7 +237,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the stop stays when flat",
         "PRO-14",
-        (Edit("state.machine", 'for slot in ("stop", "target", "exit"):\n        cancel(', 'for slot in ("target",):\n        cancel('),),
+        (
+            Edit(
+                "state.machine",
+                'for slot in ("stop", "target", "exit"):\n        cancel(',
+                'for slot in ("target",):\n        cancel(',
+            ),
+        ),
         ("I9", "I5"),
     ),
     Mutant(
@@ -284,7 +290,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "REC-01 REC-04",
         (
             Edit("state.sightings", BELIEVED_LATER, ""),
-            Edit("state.sightings", "    return event.asked_ms < max(s.fill_ms, changed_ms) or s.in_question", "    return False"),
+            Edit(
+                "state.sightings", "    return event.asked_ms < max(s.fill_ms, changed_ms) or s.in_question", "    return False"
+            ),
         ),
         ("I12",),
     ),

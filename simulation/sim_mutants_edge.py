@@ -23,7 +23,14 @@ BEGUN = "            return Resumed(session, mine.state if mine else None, dict(
 LOCKED = """        order = command.order
         if (reason := self._why_not_cancel(symbol, command)) is not None:
 """
-RETURNED = "        return f\"the venue holds only {ours} for an exit of {qty}\"\n"
+CALLING = "        with self._states[symbol]._lock:\n            self._broker.orders()\n"
+REFUSED_READ = "        except (Refused, Unavailable, Unanswered):\n"
+NO_BOOK = """            try:
+                orders = self._broker.orders()
+            except BrokerError:
+                orders = []
+"""
+RETURNED = '        return f"the venue holds only {ours} for an exit of {qty}"\n'
 
 
 def _resumed(**poorer: str) -> str:
@@ -70,7 +77,7 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(
                 "brokers.desk",
                 LOCKED,
-                LOCKED.replace("        if", "        with self._states[symbol]._lock:\n            self._broker.orders()\n        if"),
+                LOCKED.replace("        if", CALLING + "        if"),
             ),
         ),
         ("I10",),
@@ -113,8 +120,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "brokers.desk",
-                "        except (Refused, Unavailable, Unanswered):\n            return\n",
-                "        except (Refused, Unavailable, Unanswered):\n            self._reports.missing(order, asked_ms)\n            return\n",
+                REFUSED_READ + "            return\n",
+                REFUSED_READ + "            self._reports.missing(order, asked_ms)\n            return\n",
             ),
         ),
         ("I5", "I1"),
@@ -132,9 +139,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "an amend without an answer may be followed by another at once",
         "UNK-11",
-        (
-            Edit("live_session", "int(can.settle_window_s * 1000))", "0)"),
-        ),
+        (Edit("live_session", "int(can.settle_window_s * 1000))", "0)"),),
         ("I6", "I4", "I5"),
     ),
     Mutant(
@@ -189,7 +194,7 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(
                 "brokers.poller",
                 "            orders = self._broker.orders()\n",
-                "            try:\n                orders = self._broker.orders()\n            except BrokerError:\n                orders = []\n",
+                NO_BOOK,
             ),
         ),
         ("I5", "I12"),
@@ -197,7 +202,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the trade book is never read",
         "FIL-01 FIL-09",
-        (Edit("brokers.poller", "            fills = self._broker.fills()\n        except", "            fills = []\n        except"),),
+        (
+            Edit(
+                "brokers.poller",
+                "            fills = self._broker.fills()\n        except",
+                "            fills = []\n        except",
+            ),
+        ),
         ("I2", "I12"),
     ),
     Mutant(

@@ -38,7 +38,7 @@ class Book(NamedTuple):
 
 
 class SmallVenue:
-    """A Broker. `faults`: what becomes of the next call of a verb: refused, unavailable, lost (done, no answer), late (`land`)."""
+    """A Broker. `faults`: verb -> what becomes of its next call: refused, unavailable, lost (done, unanswered), late (`land`)."""
 
     capabilities = CAPABILITIES
 

@@ -19,12 +19,12 @@ from simulation.primitives import SimLock
 from simulation.scheduler import Scheduler
 from simulation.watch_book import Book, Moved
 from simulation.watch_end import Ended, broken_promises, judge_the_end
-from simulation.watch_excuses import ASSUMPTIONS, MOVERS, RESEMBLING, quarantined
+from simulation.watch_excuses import ASSUMPTIONS, MOVERS, RESEMBLING, groundless, quarantined
 from simulation.watch_lasting import Bounds, Lasting, Patience, exceeding, in_the_book, in_the_runner, names
 from simulation.watch_runner import Wishes
 from simulation.world import World
 from state.journal_read import JournalReader
-from state.orders import Order, Purpose
+from state.orders import Order, Purpose, Side
 from state.reports import Reported
 from state.symbol_state import NEVER_MS, SymbolState
 
@@ -55,6 +55,7 @@ class Watch:
         self._labels: dict[str, str] = {}  # client order id -> venue order id
         self._foreign: dict[str, OrderRow] = {}
         self._unheard: dict[str, int] = {}  # symbol -> since when a trade by hand may not have been noticed
+        self._by_hand: dict[str, Side] = {}  # symbol -> which side that was
         self._prices: dict[str, tuple[Decimal | None, int]] = {}  # symbol -> last price, since when
         self._patience, self._due_ms = Patience(), 0
         self._scheduler: Scheduler | None = None  # of the process that lives
@@ -183,7 +184,9 @@ class Watch:
         book, ours = self._books[change.symbol], self._world.placed.get(change.venue_id)
         if isinstance(change, FillRow):
             if ours is None:
-                self._unheard[change.symbol] = self._world.mono_ms
+                if change.symbol in self._unheard and change.side is not self._by_hand.get(change.symbol):
+                    self._beyond_us.add(change.symbol)  # they undid before anybody looked what they had done: it leaves no trace
+                self._unheard[change.symbol], self._by_hand[change.symbol] = self._world.mono_ms, change.side
             elif change.venue_id not in book.resting:
                 self._beyond_us.add(change.symbol)  # it had ended: the venue's last word was none
             self._judge_move(book, book.filled(change, None if ours is None else ours.purpose, self._world.mono_ms))
@@ -308,6 +311,8 @@ class Watch:
             s = state.snapshot
             if s.halted and self._has_struck(ASSUMPTIONS | RESEMBLING if quarantined(s) else ASSUMPTIONS):
                 self._beyond_us.add(symbol)  # told, and left to a person
+            elif groundless(s) and not self._has_struck(ASSUMPTIONS | RESEMBLING):
+                self.broken("I12", symbol, f"halted without a reason: {s.halted}", f"halted/{symbol}")
             yield from in_the_book(self._books[symbol], over, bounds, self._bare_ms())
             yield from in_the_runner(s, self._ticking(symbol, now_ms), bounds)
 

@@ -139,6 +139,14 @@ class Book:
         return ZERO if side is None else max(abs(self.ours) - self._reducing(side), ZERO)
 
     @property
+    def leaving(self) -> bool:
+        """An exit for all of it is at work: how fast that fills is the market's business."""
+        exits = (
+            order for order in self.resting.values() if order.purpose is Purpose.EXIT and order.row.side is self.reducing_side
+        )
+        return sum((order.left for order in exits), ZERO) >= abs(self.ours)
+
+    @property
     def beyond(self) -> Decimal:
         """By how much what would reduce the position exceeds it."""
         if not self.resting:

@@ -89,7 +89,7 @@ def in_the_book(book: Book, over: bool, bounds: Bounds, bare_ms: int) -> Iterato
     for order in book.loose_stops():
         text = f"{order.describe()} stands looser than the {book.level} there was"
         yield Lasting("I6", symbol, f"I6/{order.client_id}", text, bounds.notice_ms)
-    if over and book.ours:
+    if over and book.ours and not book.leaving:
         yield Lasting("I8", symbol, f"I8/{symbol}", "", bounds.flat_ms)
     for order in book.resting.values():
         if over if order.purpose is Purpose.ENTRY else not book.ours:

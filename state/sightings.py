@@ -162,7 +162,7 @@ def _end(draft: Draft, slot: str, order: Order, row: OrderRow) -> None:
 
 
 def _working(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
-    row, order = event.row, _landed_or_never(draft, slot, order, event)
+    order = _landed_or_never(draft, slot, order, event)
     if order.status is Status.CANCELLING:
         if event.asked_ms - order.changed_ms >= READ_AGAIN_MS:
             draft.try_later(slot)

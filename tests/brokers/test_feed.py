@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from brokers.backoff import Backoff
-from brokers.base import OrderRow, Reported
+from brokers.base import FillRow, OrderRow, Reported
 from brokers.channel import Limits, Missed
 from brokers.dialect import Several, Snapshot
 from brokers.feed import Feed
@@ -45,6 +45,9 @@ class Recorder:
 
     def order_update(self, row: OrderRow) -> None:
         self._hear("order", row)
+
+    def fill(self, row: FillRow) -> None:
+        self._hear("fill", row)
 
     def order_unclear(self) -> None:
         self._hear("unclear")

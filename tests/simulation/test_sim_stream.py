@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from brokers.base import OrderRow
+from brokers.base import FillRow, OrderRow
 from brokers.channel import Limits, Missed
 from brokers.feed import Feed
 from brokers.openalgo_stream import OpenAlgoStream
@@ -87,6 +87,9 @@ class Recorder:
 
     def order_update(self, row: OrderRow) -> None:
         self.tell("order", row.symbol, row)
+
+    def fill(self, row: FillRow) -> None:
+        self.tell("fill", row.symbol, row)
 
     def order_unclear(self) -> None:
         self.tell("unclear")

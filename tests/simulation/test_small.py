@@ -125,3 +125,14 @@ def test_the_strategy_wants_in_while_its_entry_is_under_way() -> None:
     )
 
     assert isinstance(Small().on_tick(view, Decimal(100)), Enter)
+
+
+def test_the_benchmark_runs_to_its_end_and_says_how_fast_each_race_is() -> None:
+    command = [sys.executable, str(ROOT / "bench" / "schedules.py"), "--json", "--seconds", "0.2"]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+    assert done.returncode in (0, 1), done.stderr  # how fast it is here is not a matter for tests
+    found = json.loads(done.stdout)
+    assert set(found["schedules_per_s"]) == {model.race for model in MODELS if not model.seeds}
+    assert found["ok"] is (done.returncode == 0) is (found["all_per_s"] >= found["aim"])

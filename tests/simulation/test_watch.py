@@ -359,6 +359,20 @@ def test_trades_in_the_same_instant_leave_open_whose_closed_whose(day: Day) -> N
     assert day.said == []
 
 
+def test_trades_by_hand_that_undo_each_other_unseen_leave_no_trace(day: Day) -> None:
+    """Sold 5 of ours and bought 5: the account holds what it held, and the exit of 10 is right."""
+    stop = day.hold()
+    day.wait(1_000)
+    day.by_hand(Side.SELL, 5)
+    day.by_hand(Side.BUY, 5)
+    day.world.cancel(stop)
+    day.place("X2")
+    day.wait(BOUNDS.notice_ms + 500)
+    day.price("101")
+
+    assert (day.said, day.world.held(SBIN)) == ([], Decimal(0))
+
+
 def test_where_a_venue_breaks_the_assumption_it_must_end_or_be_told() -> None:
     lasting, told_ = Day(), Day()
     for one in (lasting, told_):
