@@ -138,6 +138,7 @@ def _account(options: RunOptions) -> Account:
         timeout_s=broker.timeout_ms / 1000,
         settle_window_s=broker.settle_window_ms / 1000,
         keys=options.environ,
+        stream_url=broker.stream_url,
         expect_mode={Mode.LIVE: "live", Mode.PRACTICE: "analyze"}.get(options.config.mode),  # type: ignore[arg-type]
     )
 
@@ -276,7 +277,8 @@ def _connected(start: Start, journal: Journal, resumed: Resumed, left_open: bool
     if start.clock.now_ms() >= session.close_ms and not left_open:
         closed = clock_text(session.close_ms, start.calendar.zone)
         raise Failure(ending.OK, f"the session of {session.day} closed at {closed[:8]}: nothing to do")
-    broker, streams = _connect(start.account, start.clock)
+    account = msgspec.structs.replace(start.account, identity=journal.identity())
+    broker, streams = _connect(account, start.clock)
     until_answered(broker.check, start.clock, log, start.stop_flag, left_open)
     wall = SystemClock()
     return SessionRun(

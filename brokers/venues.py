@@ -27,6 +27,8 @@ class Account(msgspec.Struct, frozen=True):
     timeout_s: float
     settle_window_s: float
     keys: Mapping[str, str]
+    stream_url: str = ""  # private order stream, where it has an address of its own
+    identity: str = ""  # of the journal: part of every id that a venue remembers
     expect_mode: Literal["live", "analyze"] | None = None
 
 

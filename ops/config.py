@@ -161,6 +161,7 @@ def _broker(section: Section) -> BrokerConfig:
     rules: dict[str, Parser] = {
         "rest_url": url("http", "https"),
         "ws_url": stream,
+        "stream_url": stream,
         "exchange": symbol,
         "product": symbol,
         "timeout": duration(100, 600_000),

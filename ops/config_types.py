@@ -23,7 +23,7 @@ class Mode(StrEnum):
 
 
 class BrokerConfig(msgspec.Struct, frozen=True):
-    """Where orders go.
+    """Where orders go. `ws_url`: prices; `stream_url`: updates of our orders, of venues that have another address for them.
 
     `timeout_ms` is one request in all; `settle_window_ms` how long an unanswered one may still turn out accepted.
     """
@@ -35,6 +35,7 @@ class BrokerConfig(msgspec.Struct, frozen=True):
     product: str = "MIS"
     timeout_ms: int = 10_000
     settle_window_ms: int = 30_000
+    stream_url: str = ""
 
 
 class SessionConfig(msgspec.Struct, frozen=True):
@@ -163,11 +164,25 @@ class ConfigErrors(Exception):
 # What each broker means when the file does not say (venues/*.md).
 BROKERS = {
     "openalgo": BrokerConfig(),
-    "kraken": BrokerConfig("kraken", "https://api.kraken.com", "wss://ws.kraken.com/v2", "KRAKEN", ""),
-    "coinbase": BrokerConfig(
-        "coinbase", "https://api.coinbase.com/api/v3/brokerage", "wss://advanced-trade-ws.coinbase.com", "COINBASE", ""
+    "kraken": BrokerConfig(
+        "kraken", "https://api.kraken.com", "wss://ws.kraken.com/v2", "KRAKEN", "", stream_url="wss://ws-auth.kraken.com/v2"
     ),
-    "oanda": BrokerConfig("oanda", "https://api-fxtrade.oanda.com/v3", "https://stream-fxtrade.oanda.com/v3", "OANDA", ""),
+    "coinbase": BrokerConfig(
+        "coinbase",
+        "https://api.coinbase.com/api/v3/brokerage",
+        "wss://advanced-trade-ws.coinbase.com",
+        "COINBASE",
+        "",
+        stream_url="wss://advanced-trade-ws-user.coinbase.com",
+    ),
+    "oanda": BrokerConfig(
+        "oanda",
+        "https://api-fxtrade.oanda.com/v3",
+        "https://stream-fxtrade.oanda.com/v3",
+        "OANDA",
+        "",
+        stream_url="https://stream-fxtrade.oanda.com/v3",
+    ),
 }
 CREDENTIALS = {
     "openalgo": ("OPENALGO_API_KEY",),

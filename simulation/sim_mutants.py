@@ -64,7 +64,11 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     tried = [mutant for mutant in MUTANTS if not chosen.only or any(part in mutant.name for part in chosen.only)]
     with ThreadPoolExecutor(max(chosen.jobs, 1)) as pool:
-        found = list(pool.map(partial(hunted, sessions=chosen.sessions, say=not chosen.json), tried))
+        found = []
+        for row in pool.map(partial(hunted, sessions=chosen.sessions), tried):
+            found.append(row)
+            if not chosen.json:
+                print(_words(row), flush=True)
     alike = _in_a_process("--unbroken", *(str(row.session) for row in found if row.invariant is not None))
     return tell(found, alike, chosen.json)
 
@@ -91,12 +95,9 @@ def broken_anyway(numbers: Sequence[int]) -> list[int]:
     return [number for number in sorted(set(numbers)) if _violations(number)]
 
 
-def hunted(mutant: Mutant, sessions: int | None = None, say: bool = False) -> Found:
+def hunted(mutant: Mutant, sessions: int | None = None) -> Found:
     more = () if sessions is None else ("--sessions", str(sessions))
-    found = Found(**_in_a_process("--hunt", mutant.name, *more))
-    if say:
-        print(_words(found), flush=True)
-    return found
+    return Found(**_in_a_process("--hunt", mutant.name, *more))
 
 
 def tell(found: list[Found], alike: list[int], as_json: bool) -> int:

@@ -327,12 +327,6 @@ MUTANTS: tuple[Mutant, ...] = (
         (Edit("state.symbol_state", "if commands or _worth_recording(before, after):", "if commands:"),),
         ("I2", "I3"),
     ),
-    Mutant(
-        "time wakes nobody",
-        "ENT-04 PRO-04",
-        (Edit("state.symbol_state", "if self._restless or now_ms >= self._wake_ms:", "if now_ms >= self._wake_ms:"),),
-        ("I4", "I12"),
-    ),
     # -- a restart
     Mutant(
         "a restart takes every order for what it was",
@@ -353,9 +347,12 @@ MUTANTS: tuple[Mutant, ...] = (
         ("I5", "I9", "I1"),
     ),
     Mutant(
-        "a restart forgets the level of the stop",
+        "a restart forgets the level of the stop, and does not take it from what rests either",
         "CRA-03 CRA-04",
-        (Edit("state.record", FRESH_START, FRESH_START.replace("crossed_ms=None", "crossed_ms=None, stop_price=None")),),
+        (
+            Edit("state.record", FRESH_START, FRESH_START.replace("crossed_ms=None", "crossed_ms=None, stop_price=None")),
+            Edit("state.sightings", "    if (row.trigger_price - s.stop_price) * s.side.sign > 0:\n", "    if False:\n"),
+        ),
         ("I6",),
     ),
     Mutant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simulation.breakage import Edit
+from simulation.sim_mutants_core import MISSING_TWICE
 from simulation.sim_mutants_words import Mutant
 
 SENT = "            venue_id = self._answered(order, lambda: self._broker.submit(order))\n"
@@ -25,11 +26,6 @@ LOCKED = """        order = command.order
 """
 CALLING = "        with self._states[symbol]._lock:\n            self._broker.orders()\n"
 REFUSED_READ = "        except (Refused, Unavailable, Unanswered):\n"
-NO_BOOK = """            try:
-                orders = self._broker.orders()
-            except BrokerError:
-                orders = []
-"""
 RETURNED = '        return f"the venue holds only {ours} for an exit of {qty}"\n'
 
 
@@ -115,9 +111,10 @@ MUTANTS: tuple[Mutant, ...] = (
         ("I5",),
     ),
     Mutant(
-        "a refused read of one order counts as the order's end",
+        "a failed read of one order counts as an answer that does not show it, and one such answer as its end",
         "REC-11 NET-13",
         (
+            Edit("state.sightings", MISSING_TWICE, "    if True:\n"),
             Edit(
                 "brokers.desk",
                 REFUSED_READ + "            return\n",
@@ -161,19 +158,6 @@ MUTANTS: tuple[Mutant, ...] = (
         (Edit("brokers.reports", SEEN, CLAIMED + SEEN),),
         ("I11",),
     ),
-    Mutant(
-        "an orphan is left alone",
-        "REC-13",
-        (
-            Edit(
-                "brokers.reports",
-                "                self._look_for_orphan(*owner, row, asked_ms)\n",
-                "",
-            ),
-        ),
-        ("I9", "I5", "I1"),
-        1_000,
-    ),
     # -- poller
     Mutant(
         "the poller stops after three failures",
@@ -186,18 +170,6 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
         ),
         ("I12",),
-    ),
-    Mutant(
-        "a book that cannot be read counts as an empty one",
-        "REC-14 NET-13",
-        (
-            Edit(
-                "brokers.poller",
-                "            orders = self._broker.orders()\n",
-                NO_BOOK,
-            ),
-        ),
-        ("I5", "I12"),
     ),
     Mutant(
         "the trade book is never read",
@@ -300,13 +272,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ("I3",),
     ),
     Mutant(
-        "the journal skips fills",
+        "the journal skips what the venue shows",
         "FIL-01 CRA-05",
         (
             Edit(
                 "state.journal",
                 "        for number, work in enumerate(works, self._number + 1):\n",
-                "        works = [work for work in works if type(work.event).__name__ != 'FillSeen']\n"
+                "        works = [work for work in works if type(work.event).__name__ not in ('FillSeen', 'OrderSeen')]\n"
                 "        for number, work in enumerate(works, self._number + 1):\n",
             ),
         ),

@@ -22,7 +22,7 @@ from simulation.run import KINDS, Outcome, Setting, run, setting
 from simulation.shrink import shrink
 from state.clock import Clock
 
-BATCH = 20  # sessions in one errand of a worker
+BATCH = 5  # sessions in one errand of a worker: few, so that `until_s` is kept
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -112,7 +112,7 @@ def simulate(
         waiting: set[Future[list[Outcome]]] = set()
         while errands or waiting:
             late = until_s is not None and clock.monotonic_ms() - began_ms >= until_s * 1000
-            while errands and not late and len(waiting) < jobs * 2:
+            while errands and not late and len(waiting) <= jobs:
                 waiting.add(pool.submit(_go, errands.pop(0)))
             if not waiting:
                 break

@@ -19,7 +19,7 @@ KINDS: dict[str, Kind] = {
     "people.close": Kind("somebody closes the position by hand", 0.006),
     "people.halve": Kind("somebody sells half of the position by hand", 0.006),
     "people.reverse": Kind("somebody sells twice the position", 0.003),
-    "people.add": Kind("somebody buys as much again", 0.004),
+    "people.add": Kind("somebody adds as much again and a lot", 0.004),
     "people.order": Kind("somebody has a resting order of their own in our symbol, near or far", 0.006),
     "people.own_stop": Kind("somebody protects our position with a stop of their own", 0.003),
     "people.cancel_stop": Kind("somebody cancels our stop", 0.008),
@@ -96,6 +96,8 @@ class _People:
         """At market, at once, at the last price."""
         instrument, held = self._world.instruments[symbol], self._world.held(symbol)
         qty = max(instrument.quantity_down(abs(held) * abs(times) / parts), instrument.lot_size)
+        if times > 0:
+            qty += instrument.lot_size  # else it could be taken for an order of ours that has no answer, and nobody could tell
         side = Side.BUY if held * times > 0 else Side.SELL
         venue_id = self._world.by_hand(_order(symbol, side, OrderType.MARKET, qty))
         self._world.fill(venue_id, qty)

@@ -272,6 +272,13 @@ class Journal:
         """A connection of its own: its questions never hold up a commit."""
         return JournalReader.open(self.path)
 
+    def identity(self) -> str:
+        """A random name of this journal, kept in it: our ids at a venue differ from those of any other journal, a deleted one too."""
+        with self._lock, transaction(self._connection):
+            self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?)", (os.urandom(8).hex(),))
+            (name,) = self._connection.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()
+            return str(name)
+
     def orders_summary(self) -> dict[str, int]:
         """sent, refused, unknown and quarantined orders of the running session."""
         session = self._running().id

@@ -27,6 +27,7 @@ PURE = (
     "reconcile",
     "draft",
     "levels",
+    "invariants",
     "ledger",
     "snapshot",
     "rules",

@@ -10,6 +10,7 @@ import pytest
 from brokers.base import Fatal
 from brokers.poller import Poller
 from state.clock import VirtualClock
+from state.events import FlattenAsked
 from tests.brokers.doubles import Act, lost, unreachable
 from tests.harness import Story
 from tests.state.builders import SYMBOL, TEN, D
@@ -155,3 +156,19 @@ def test_nothing_stale_and_nothing_held_asks_for_no_price() -> None:
     story.poller.sweep()
 
     assert story.calls("quotes") == 0
+
+
+def test_while_a_position_is_being_closed_each_look_asks_for_positions_too() -> None:
+    """REC-06: should somebody else have closed it, the exit must know."""
+    story = Story()
+    story.tick("730.65", "731.15", "731.20")
+    story.wait(6_000)
+    calm = story.calls("positions")
+    run(story, 4)
+    held = story.calls("positions") - calm
+    story.states[SYMBOL].apply(FlattenAsked(reason="flatten", mono_ms=story.clock.monotonic_ms(), now_ms=story.clock.now_ms()))
+
+    run(story, 4)
+
+    assert (held, story.s.closing) == (0, "flatten")
+    assert story.calls("positions") - calm >= 4

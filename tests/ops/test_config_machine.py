@@ -103,18 +103,19 @@ class Edited(RuleBasedStateMachine):
         self._look()
 
     def _look(self) -> None:
-        first = loaded(self.path)
-        assert loaded(self.path) == first
-        if isinstance(first, list):
-            assert first
-            assert all(isinstance(where, str) and isinstance(what, str) and what for where, what in first)
+        self.seen = loaded(self.path)
+        if isinstance(self.seen, list):
+            assert self.seen
+            assert all(isinstance(where, str) and isinstance(what, str) and what for where, what in self.seen)
 
     def teardown(self) -> None:
+        if self.path.exists():
+            assert loaded(self.path) == self.seen
         self._folder.cleanup()
 
 
 TestEdited = Edited.TestCase
-TestEdited.settings = play(15, steps=10)
+TestEdited.settings = play(10, steps=8)
 
 
 @play(40)

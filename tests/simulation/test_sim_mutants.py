@@ -62,4 +62,3 @@ def test_a_survivor_makes_the_command_fail(capsys: pytest.CaptureFixture[str]) -
 
     assert codes == (1, 1, 0)
     assert f"SURVIVED: {missed}\n" in capsys.readouterr().out
-

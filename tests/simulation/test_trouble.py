@@ -55,7 +55,7 @@ def theirs(world: World) -> list[OrderRow]:
         ("people.close", Side.SELL, D(5), D(0)),
         ("people.halve", Side.SELL, D(2), D(3)),
         ("people.reverse", Side.SELL, D(10), D(-5)),
-        ("people.add", Side.BUY, D(5), D(10)),
+        ("people.add", Side.BUY, D(6), D(11)),
     ],
 )
 def test_a_trade_by_hand_is_done_at_once_at_the_last_price(kind: str, side: Side, qty: Decimal, held: Decimal) -> None:

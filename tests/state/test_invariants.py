@@ -11,7 +11,7 @@ from simulation.model import hunt
 from state import invariants
 from state.clock import VirtualClock
 from state.commands import Alarm, Cancel, Command, Replace, Submit
-from state.events import Event, Tick
+from state.events import Event, Heartbeat, Tick
 from state.invariants import InvariantBroken, broken, checked, contained
 from state.ledger import Account
 from state.machine import decide
@@ -481,10 +481,11 @@ def test_a_broken_decision_never_leaves_halts_the_symbol_and_is_a_defect() -> No
 def test_the_same_invariant_is_told_of_once() -> None:
     told = Told(Snapshot(SYMBOL, entries_used=3), forgetful)
 
-    for number in range(5):
-        told.tick("730.65", TEN + number)
+    told.tick("730.65")
+    for number in range(1, 5):
+        told.state.apply(Heartbeat(mono_ms=TEN + number, now_ms=TEN + number))
 
-    assert len(told.defects) == 1
+    assert (len(told.defects), told.state.snapshot.entries_used) == (1, 4)
 
 
 def test_a_position_stays_protected_while_its_machine_is_broken() -> None:

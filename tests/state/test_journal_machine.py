@@ -112,4 +112,4 @@ class Recorded(RuleBasedStateMachine):
 
 
 TestRecorded = Recorded.TestCase
-TestRecorded.settings = play(12, steps=25)
+TestRecorded.settings = play(8, steps=25)
