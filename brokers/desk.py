@@ -282,8 +282,9 @@ class Desk:
 
         A failed read stops no exit.
         """
+        name = self._states[symbol].rules.instrument.base if self._broker.capabilities.balances else symbol
         try:
-            held = next((row.qty for row in self._broker.positions() if row.symbol == symbol), ZERO)
+            held = next((row.qty for row in self._broker.positions() if row.symbol == name), ZERO)
         except BrokerError:
             return None
         ours = held - (self._states[symbol].snapshot.foreign_qty or ZERO)
@@ -297,7 +298,9 @@ class Desk:
             return
         order = command.order
         if (reason := self._why_not_cancel(symbol, command)) is not None:
-            self._tell(symbol, NotSent, order, act=act, reason=reason)
+            row = self._query(symbol, order)
+            if row is None or not row.filled:  # else it is this very order that has just filled: no difference to tell of
+                self._tell(symbol, NotSent, order, act=act, reason=reason)
             return
         try:
             self._answered(order, partial(self._change, command))
@@ -336,18 +339,19 @@ class Desk:
         if self._breaker.worked(order.client_id):
             self._tell_person("the broker answers orders again: entries are let through")
 
-    def _query(self, symbol: str, order: Order) -> None:
+    def _query(self, symbol: str, order: Order) -> OrderRow | None:
         """A failed read is no evidence and makes no event; the poller asks again."""
         asked_ms = self._clock.monotonic_ms()
         try:
             row = self._broker.order(order)
         except (Refused, Unavailable, Unanswered):
-            return
+            return None
         except Fatal as error:
             self._listener.fatal(str(error))
-            return
+            return None
         if row is not None:
             self._reports.order_update(row, asked_ms, "reply")
+        return row
 
     def _tell(self, symbol: str, event: Callable[..., Event], order: Order, **fields: Any) -> None:
         now = {"mono_ms": self._clock.monotonic_ms(), "now_ms": self._clock.now_ms()}

@@ -102,7 +102,7 @@ class Switchboard:
             self._defects.append(where)
         self._voice.defect(f"defect in {where}", error)
         if first:
-            self._clock.threads.thread("defect", lambda: self.block("defect", f"a defect in {where}")).start()
+            self.block("defect", f"a defect in {where}")
 
     # -- desk ------------------------------------------------------------------------------------------------------------
 

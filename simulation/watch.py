@@ -234,8 +234,7 @@ class Watch:
         return any(fate.kind in kinds for fate in self._world.fates.struck)
 
     def _judge_lost(self, order: Order) -> None:
-        """I3: no committed intent names this order. With a full disk exits go on, and a kill then leaves no trace of them; entries
-        do not go on."""
+        """I3: no committed intent names this order. With a full disk exits go on, and a kill leaves no trace; entries wait."""
         if order.purpose is not Purpose.ENTRY and self._has_struck(frozenset({"host.disk_full"})):
             self._beyond_us.add(order.symbol)
         else:

@@ -83,6 +83,20 @@ def test_a_book_that_lags_at_the_cutoff_costs_a_moment_and_not_the_stop(side: Si
 
 
 @both_sides
+def test_a_stop_that_fills_as_the_cutoff_comes_is_no_difference_that_a_person_is_told_of(side: Side) -> None:
+    """EXI-04, CON-05: found by the two-thread models; the fill is heard of after the venue's positions."""
+    story = holding(side)
+    before = len(story.alarms)
+    story.silent_tick("730.15")  # the stop fills, and nobody has heard of it
+
+    story.until(CUTOFF)
+    story.wait(2_000)
+
+    assert (story.net, story.book, story.sent("X"), story.s.position) == (0, [], [], 0)
+    assert story.alarms[before:] == []
+
+
+@both_sides
 def test_as_soon_as_the_positions_agree_again_the_exit_goes(side: Side) -> None:
     """REC-12, EXI-04: within the pause between two tries; that a person must look stays true."""
     story = holding(side)
