@@ -163,15 +163,25 @@ def test_an_order_that_no_journal_names_is_found_at_the_next_start() -> None:
     """The numbers in client order ids go up: one that the snapshot has not come to yet was never committed."""
     lost, kept, full = Day(), Day(), Day()
     for one in (lost, kept, full):
-        one.place("E4", at="100.50")
+        one.hold(stop=None)
+        one.place("S4", at="99")
         one.watch.killed()
     lost.start(sequence=4)
     kept.start(sequence=5)
     full.strikes("host.disk_full")  # then exits go on, and the kill took what memory had of them
     full.start(sequence=4)
 
-    text = "SBIN-20261120-E4 is at the venue, and the journal that the new process read has no such intent"
+    text = "SBIN-20261120-S4 is at the venue, and the journal that the new process read has no such intent"
     assert (lost.said, kept.said, full.said) == ([("I3", text)], [], [])
+
+
+def test_an_entry_that_no_journal_names_is_found_whatever_the_disk(day: Day) -> None:
+    day.strikes("host.disk_full")
+    day.place("E4", at="100.50")
+    day.watch.killed()
+    day.start(sequence=4)
+
+    assert day.broken == ["I3"]
 
 
 def test_entries_are_counted_over_restarts() -> None:
