@@ -103,7 +103,7 @@ class SessionRun:
         }
         window_s = self._broker.capabilities.settle_window_s
         by_id, balances = isinstance(self._broker, Resolver), self._broker.capabilities.balances
-        self._reports = Reports(self.states, clock, window_s, by_id, balances)
+        self._reports = Reports(self.states, clock, window_s, by_id, balances, resumed.known)
         self.switchboard = Switchboard(self.states, clock, log, lambda work: log.story(work, story.lines(work)), self._reports)
         risk = config.risk
         self.risk = RiskBudget(self.states, risk.max_open_positions, risk.signal_slots, risk.max_daily_loss, clock.threads)

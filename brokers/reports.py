@@ -51,7 +51,9 @@ class Reports:
         settle_window_s: float,
         by_id: bool = False,
         balances: bool = False,
+        known: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
+        """`known`: venue order id -> symbol, client order id of orders that ended too long ago for their snapshots to know."""
         self._states = states
         self._balances = balances
         self._by_id = by_id  # unanswered submits are asked for by our own id: nothing is claimed for its looks
@@ -59,7 +61,8 @@ class Reports:
         self.settle_ms = int(settle_window_s * 1000)  # how long an unanswered order may still turn out accepted
         self.ahead_ms = 0  # how far our clock is known to be ahead of the venue's. Poll thread only
         self._lock = clock.threads.lock()  # guards the two maps
-        self._ours: dict[str, tuple[str, str]] = {}  # venue order id -> symbol, client order id
+        ours = (known or {}).items()
+        self._ours = {venue_id: owner for venue_id, owner in ours if owner[0] in states}  # id -> symbol, client order id
         self._early: OrderedDict[str, list[OrderRow]] = OrderedDict()
         self._over: dict[str, OrderRow] = {}  # last rows of ended orders of ours: shown all day, and no news. Poll thread only
         self._absent: set[str] = set()  # not in the book after the whole window, at the last look. Poll thread only

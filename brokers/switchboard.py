@@ -17,6 +17,7 @@ from brokers.reports import Reports
 from state.clock import Clock
 from state.commands import Alarm
 from state.events import EntriesOff, EntriesOn
+from state.rules import loud
 from state.symbol_state import SymbolState, Work
 
 SKEW_LIMIT_MS = 2_000  # how far our clock may be off the venue's
@@ -44,6 +45,7 @@ class Switchboard:
         self._reports = reports
         self._lock = clock.threads.lock()  # guards the faults below
         self._faults = 0
+        self._journal_failures = 0  # in a row
         self._defects: list[str] = []
         self._blocked: dict[str, str] = {}  # blocks of the whole account, for telling
         self.feed: Feed | None = None
@@ -123,11 +125,14 @@ class Switchboard:
 
     def journal(self, failed: str | None) -> None:
         if failed is None:
+            self._journal_failures = 0
             self._voice.warning("journal: written again, nothing was lost")
             self.unblock("journal")
             return
         self._fault()
-        self._voice.alarm(f"journal: {failed}; no entries, exits go on and are kept in memory")
+        self._journal_failures += 1
+        if loud(self._journal_failures):
+            self._voice.alarm(f"journal: {failed}; no entries, exits go on and are kept in memory")
         self.block("journal", "the journal cannot be written")
 
     # -- poller ----------------------------------------------------------------------------------------------------------

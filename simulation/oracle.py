@@ -60,8 +60,10 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """`rule` names the invariant as DESIGN, section 8, numbers it. `slow`: right in the end and only too late, which on a crowded
-    machine may be the machine's doing."""
+    """`rule` names the invariant as DESIGN, section 8, numbers it.
+
+    `slow`: right in the end and only too late, which on a crowded machine may be the machine's doing.
+    """
 
     rule: str
     symbol: str

@@ -1,6 +1,7 @@
 """`python tasks.py mutants`: runners broken on purpose, each through the simulated sessions that `simulate` runs.
 
-A mutant must break an invariant of the oracle within its budget of sessions, in a session that the unbroken runner passes. The
+A mutant must break an invariant of the oracle within its budget of sessions, in a session that the unbroken runner passes; the
+days are busier than those of the shipped config. The
 assertions that the runner carries itself (`state.invariants`) are switched off in all of them: the oracle has to see it from
 the venue's truth. Each mutant runs in a process of its own; the product is imported there after it was broken, never before.
 """
@@ -25,6 +26,7 @@ from simulation.sim_mutants_words import Mutant
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 7
 MUTANT_S = 1_800.0
+ALL_DAY_MS = 24 * 3_600_000
 UNCHECKED = Edit(
     "state.symbol_state",
     "            (after, commands), wrong = checked(before, after, commands, self.rules)\n",
@@ -136,10 +138,20 @@ def _violations(number: int) -> list[Any]:
 
 @cache
 def _setting() -> Any:
-    from simulation.command import config_of
     from simulation.run import setting
 
-    return setting(config_of(ROOT / "config.yaml"))
+    return setting(busy(ROOT / "config.yaml"))
+
+
+def busy(path: Path) -> Any:
+    """This config, with triggers that count all day: entries then rest at any time, at the cutoff too."""
+    from msgspec.structs import replace
+
+    from simulation.command import config_of
+
+    config = config_of(path)
+    strategies = (replace(s, params=replace(s.params, trigger_window_ms=ALL_DAY_MS)) for s in config.strategies)
+    return replace(config, strategies=tuple(strategies))
 
 
 def _cpu_s() -> float:

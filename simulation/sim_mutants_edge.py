@@ -20,7 +20,7 @@ SEEN = """            if owner is not None:
 CLAIMED = """            if owner is None and row.symbol in self._states:
                 self._look_for_orphan(row.symbol, f"{row.symbol}-X-S999", row, asked_ms)
 """
-BEGUN = "            return Resumed(session, mine.state if mine else None, dict(self._last), left, self.repaired)\n"
+BEGUN = "            return Resumed(session, mine.state if mine else None, dict(self._last), left, self.repaired, ids)\n"
 LOCKED = """        order = command.order
         if (reason := self._why_not_cancel(symbol, command)) is not None:
 """
@@ -117,8 +117,8 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit("state.sightings", MISSING_TWICE, "    if True:\n"),
             Edit(
                 "brokers.desk",
-                REFUSED_READ + "            return\n",
-                REFUSED_READ + "            self._reports.missing(order, asked_ms)\n            return\n",
+                REFUSED_READ + "            return None\n",
+                REFUSED_READ + "            self._reports.missing(order, asked_ms)\n            return None\n",
             ),
         ),
         ("I5", "I1"),
@@ -301,6 +301,12 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
         ),
         ("I5", "I4", "I2"),
+    ),
+    Mutant(
+        "a restart knows of the orders that ended long ago no more than a snapshot keeps",
+        "CRA-03 REC-08",
+        (Edit("state.journal", BEGUN, BEGUN.replace("self.repaired, ids", "self.repaired, {}")),),
+        ("I12", "I11"),
     ),
     Mutant(
         "a start looks at no journal",

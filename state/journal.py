@@ -67,6 +67,7 @@ class Resumed(msgspec.Struct, frozen=True):
 
     `interrupted`: sessions of another key that a killed process had left running; their orders are in JournalReader.orders.
     `repaired`: what was wrong with the end of the journal, in words; then the venue must be asked about everything.
+    `known`: venue order id -> symbol and client order id of every order this session ever had; a snapshot keeps the last few.
     """
 
     session: SessionInfo
@@ -74,6 +75,7 @@ class Resumed(msgspec.Struct, frozen=True):
     snapshots: dict[str, Snapshot]
     interrupted: tuple[SessionInfo, ...] = ()
     repaired: str | None = None
+    known: dict[str, tuple[str, str]] = {}
 
 
 class Journal:
@@ -165,8 +167,11 @@ class Journal:
             mine = next((session for session in known if session.key == key), None)
             self._refuse_to_mix(mine, key, mode, account, day)
             left = tuple(session for session in known if session.state == "running" and session.key != key)
+            history = self._replay(mine) if mine is not None else None
             session = self._enter(mine, key, mode, account, day, left)
-            return Resumed(session, mine.state if mine else None, dict(self._last), left, self.repaired)
+            self._adopt(history or History(seal_of(session)))
+            ids = {} if history is None else _by_venue_id(history)
+            return Resumed(session, mine.state if mine else None, dict(self._last), left, self.repaired, ids)
 
     def _known_sessions(self) -> list[SessionInfo]:
         try:
@@ -187,8 +192,7 @@ class Journal:
     def _enter(
         self, mine: SessionInfo | None, key: str, mode: str, account: str, day: str, left: tuple[SessionInfo, ...]
     ) -> SessionInfo:
-        """Recover first, then record that it runs: a session that cannot be recovered is not touched."""
-        history = self._replay(mine) if mine is not None else None
+        """Once it has been recovered: a session that cannot be is not touched."""
         now = (self._clock.now_ms(), self._wall.now_ms())
         with transaction(self._connection):
             for other in left:
@@ -196,7 +200,6 @@ class Journal:
             self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('mode', ?)", (mode,))
             session = self._again(mine, now) if mine is not None else self._first(key, mode, account, day, now)
         self._session = session
-        self._adopt(history or History(seal_of(session)))
         return session
 
     def _first(self, key: str, mode: str, account: str, day: str, now: tuple[int, int]) -> SessionInfo:
@@ -300,6 +303,11 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _by_venue_id(history: History) -> dict[str, tuple[str, str]]:
+    orders = history.orders.items()
+    return {record.venue_id: (record.order.symbol, client_id) for client_id, record in orders if record.venue_id is not None}
 
 
 def _nothing() -> None:

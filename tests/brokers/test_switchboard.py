@@ -153,6 +153,18 @@ def test_a_journal_that_cannot_be_written_costs_entries_until_it_can(desk: Desk)
     assert ("warning", "journal: written again, nothing was lost") in desk.voice.said
 
 
+def test_a_full_disk_is_told_again_and_again_but_not_with_every_try(desk: Desk) -> None:
+    """CRA-08, OPS-04: it is tried twice a second; a minute of it is eight lines, and the next failure is told at once again."""
+    for _ in range(120):
+        desk.board.journal("disk full")
+    minute = sum(1 for kind, text in desk.voice.said if kind == "alarm" and "disk full" in text)
+    desk.board.journal(None)
+    desk.board.journal("disk full")
+
+    assert minute == 8  # 1, 2, 3, 4, 8, 16, 32, 64
+    assert sum(1 for kind, text in desk.voice.said if kind == "alarm" and "disk full" in text) == minute + 1
+
+
 def test_a_defect_takes_entries_off_everywhere_even_when_told_under_a_symbols_lock(desk: Desk) -> None:
     """FEE-11: the block is set by a thread of its own, for the caller may hold the lock it needs."""
     with desk.states["SBIN"]._lock:
