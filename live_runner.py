@@ -139,6 +139,7 @@ def _account(options: RunOptions) -> Account:
         settle_window_s=broker.settle_window_ms / 1000,
         keys=options.environ,
         stream_url=broker.stream_url,
+        stop_slippage=broker.stop_slippage,
         expect_mode={Mode.LIVE: "live", Mode.PRACTICE: "analyze"}.get(options.config.mode),  # type: ignore[arg-type]
     )
 
@@ -273,8 +274,8 @@ def _journaled_session(start: Start, log: Log) -> int:
 
 def _connected(start: Start, journal: Journal, resumed: Resumed, left_open: bool, log: Log) -> SessionRun:
     """The session, built, once the venue answers and knows us."""
-    session = start.session
-    if start.clock.now_ms() >= session.close_ms and not left_open:
+    session, was_killed = start.session, resumed.was == "running"  # killed while flat: its report has yet to be written
+    if start.clock.now_ms() >= session.close_ms and not left_open and not was_killed:
         closed = clock_text(session.close_ms, start.calendar.zone)
         raise Failure(ending.OK, f"the session of {session.day} closed at {closed[:8]}: nothing to do")
     account = msgspec.structs.replace(start.account, identity=journal.identity())

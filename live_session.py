@@ -118,7 +118,9 @@ class SessionRun:
             self.risk.deny,
             tell=self.switchboard.alarm,
         )
-        limits = Limits(age_ms=config.feed.max_age_ms, jump=config.feed.max_jump)
+        limits = Limits(
+            age_ms=config.feed.max_age_ms, jump=config.feed.max_jump, ping_ms=streams.ping_ms, pong_ms=streams.pong_ms
+        )
         self.feed = Feed(streams.prices, self._sinks(), self.switchboard, clock, limits, wire=streams.prices_wire)
         self._order_feed = self._orders(streams, limits)
         heart = Heart(self.states, clock, session, self.switchboard, self.feed)

@@ -22,7 +22,9 @@ __all__ = [
     "Capabilities",
     "Fatal",
     "FillRow",
+    "Frugal",
     "OrderRow",
+    "Paced",
     "PositionRow",
     "Refused",
     "Reported",
@@ -48,6 +50,10 @@ class Unavailable(BrokerError):
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+
+
+class Paced(Unavailable):
+    """Nothing was sent: our own brake holds it back for the venue's limits. The venue is well, and nobody counts this against it."""
 
 
 class Unreadable(Unavailable):
@@ -82,6 +88,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     order_stream: bool  # it tells of changes to orders by itself
     settle_window_s: float  # how long an unanswered order may still turn out accepted
     balances: bool = False  # `positions` are the account's balances: a row for each base asset, others' coins among them
+    positions_every_s: float = 0.0  # how often the venue's limits let them be read when nothing is in doubt
 
 
 class Broker(Protocol):
@@ -128,3 +135,11 @@ class Resolver(Protocol):
 
         Unavailable while that cannot be said yet; Refused when what is there is not what was asked for: a person must look.
         """
+
+
+@runtime_checkable
+class Frugal(Protocol):
+    """A broker whose venue affords few reads: asked before each look that is not the regular one."""
+
+    def affords_a_look(self, in_question: bool) -> bool:
+        """`in_question`: something is to be found out, not only looked after."""

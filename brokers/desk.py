@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from brokers.base import Broker, BrokerError, Fatal, OrderRow, Refused, Unanswered, Unavailable
+from brokers.base import Broker, BrokerError, Fatal, OrderRow, Paced, Refused, Unanswered, Unavailable
 from brokers.breaker import Breaker
 from brokers.reports import Reports
 from state.clock import Clock
@@ -323,13 +323,16 @@ class Desk:
             self._broker.cancel(command.order)
 
     def _answered(self, order: Order, call: Callable[[], T]) -> T:
-        """One order call, whose outcome the breaker counts. Yes and no are answers; silence and defects are not."""
+        """One order call, whose outcome the breaker counts. Yes and no are answers; silence and defects are not.
+
+        What our own brake held back says nothing about the broker.
+        """
         try:
             answer = call()
         except Exception as error:
             if isinstance(error, Refused | Fatal):
                 self._count_answer(order)
-            elif self._breaker.failed(order.client_id):
+            elif not isinstance(error, Paced) and self._breaker.failed(order.client_id):
                 self._tell_person(f"the broker fails again and again ({error}): no entries until it answers; exits go on")
             raise
         self._count_answer(order)

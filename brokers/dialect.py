@@ -59,6 +59,18 @@ class Trouble(msgspec.Struct, frozen=True):
     reason: str
 
 
+class VenueOpen(msgspec.Struct, frozen=True):
+    """What the venue says of itself: it takes orders (no reason), or why it does not just now. No entries until it does."""
+
+    why_not: str | None = None
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Messages were lost on the way: only a new connection and the books can tell what they said."""
+
+    reason: str
+
+
 class Incomplete(msgspec.Struct, frozen=True):
     """News of an order that cannot be used, for it lacks what it must say: the venue's books have to tell."""
 
@@ -87,6 +99,8 @@ Message: TypeAlias = (
     | OrdersUnsupported
     | OrderRow
     | FillRow
+    | VenueOpen
+    | Gap
     | Incomplete
     | Trouble
     | Noise

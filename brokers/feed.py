@@ -19,6 +19,7 @@ from brokers.base import FillRow, OrderRow
 from brokers.channel import NEVER_MS, Cause, FeedListener, Limits, Sink, Subscriptions, names
 from brokers.dialect import (
     Dialect,
+    Gap,
     Incomplete,
     LoggedIn,
     LoginRefused,
@@ -31,6 +32,7 @@ from brokers.dialect import (
     Subscribed,
     Tick,
     Trouble,
+    VenueOpen,
 )
 from brokers.tick_path import TickPath
 from brokers.wire import Wire, WireClosed
@@ -106,6 +108,8 @@ class Feed:
             OrdersSubscribed: self._ready,
             OrdersUnsupported: self._orders_unsupported,
             Trouble: self._trouble,
+            VenueOpen: lambda venue: listener.venue_open(venue.why_not),
+            Gap: self._gap,
         }
 
     # For other threads
@@ -252,6 +256,10 @@ class Feed:
         self._path.count("refused order updates")
         self._path.say_once(f"feed: {news.reason}")
         self._listener.order_unclear()
+
+    def _gap(self, gap: Gap) -> NoReturn:
+        self._path.count("gaps")
+        raise WireClosed(gap.reason)
 
     def _trouble(self, trouble: Trouble) -> None:
         self._path.count("trouble")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from brokers.base import Broker, BrokerError, Fatal, PositionRow, Refused, Resolver, Unreadable
+from brokers.base import Broker, BrokerError, Fatal, Frugal, PositionRow, Refused, Resolver, Unreadable
 from brokers.reports import Reports
 from state.clock import Clock
 from state.orders import Order, Purpose, Status
@@ -58,6 +58,7 @@ class Poller:
         self._wanted = clock.threads.event()
         self._turn: object = None  # of the thread that polls: another one may have to take its place
         self._failures = 0
+        self._positions_ms: int | None = None  # when they were last read
         self._unclear = False
         self._asked_ms = clock.monotonic_ms() - int(PULSE_S * 1000)
         self._asked_for: dict[str, int] = {}  # orders the book does not show -> how often they were asked for
@@ -154,11 +155,22 @@ class Poller:
         """Positions and prices. When they fail, orders and fills are news all the same."""
         held = None
         try:
+            positions = positions and self._positions_due()
             held = self._broker.positions() if positions else None
             self._watch_stale()
         except BrokerError as error:
+            self._positions_ms = self._positions_ms if held is not None else None  # not read: due at once
             return held, error
         return held, None
+
+    def _positions_due(self) -> bool:
+        """In every round, unless the venue affords it less often; what is in doubt is always asked for."""
+        now_ms, every_ms = self._clock.monotonic_ms(), int(self._broker.capabilities.positions_every_s * 1000)
+        due = self._positions_ms is None or now_ms - self._positions_ms >= every_ms
+        if not due and not any(_is_held_doubtful(state.snapshot) for state in self._states.values()):
+            return False
+        self._positions_ms = now_ms
+        return True
 
     def _in_turn(self, missing: list[Order]) -> list[Order]:
         """As many as a sweep has time for: who has waited longest, of these protection first."""
@@ -201,7 +213,11 @@ class Poller:
         if since_ms < int(PULSE_S * 1000) or self._failures >= FAILURES_BEARABLE:
             return False  # a venue that answers nobody is asked once in a round
         settle_ms = self._reports.settle_ms
-        return self._unclear or any(since_ms >= _gap_ms(state.snapshot, now_ms, settle_ms) for state in self._states.values())
+        gap_ms = min((_gap_ms(state.snapshot, now_ms, settle_ms) for state in self._states.values()), default=NEVER_MS)
+        in_question = self._unclear or gap_ms == 0
+        if not in_question and since_ms < gap_ms:
+            return False
+        return not isinstance(self._broker, Frugal) or self._broker.affords_a_look(in_question)
 
 
 def _is_held_doubtful(snapshot: Snapshot) -> bool:

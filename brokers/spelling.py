@@ -39,6 +39,11 @@ class Spelling:
             return text.strip().upper()
         return meant[0] if len(meant) == 1 else text.strip()
 
+    def meant(self, name: str) -> tuple[str, ...]:
+        """All of ours that the name fits: one book's price is the price of each of its names."""
+        with self._lock:
+            return tuple(sorted(self._names.get(bare(name), ())))
+
 
 def bare(name: str) -> str:
     """What two spellings of one thing have in common."""

@@ -181,6 +181,13 @@ class Switchboard:
         if self.poller is not None:
             self.poller.look_soon()
 
+    def venue_open(self, why_not: str | None) -> None:
+        """By the venue's own word. What rests there stays, and exits keep being tried."""
+        if why_not is None:
+            self.unblock("venue")
+        else:
+            self.block("venue", why_not)
+
     def connected(self) -> None:
         self._voice.info("feed connected; asking for orders, fills and positions before the first tick decides")
         if self.poller is not None:
@@ -215,6 +222,7 @@ class OrderNews:
         self.order_update = switchboard.order_update
         self.fill = switchboard.fill
         self.order_unclear = switchboard.order_unclear
+        self.venue_open = switchboard.venue_open
         self.alarm = switchboard.alarm
 
     def connected(self) -> None:

@@ -101,8 +101,14 @@ class Wire:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's: that takes the TLS layer from under a reader
 
     def _open(self, url: str) -> None:
+        self._ws.settimeout(self._answer_s)
+        self._ws.connect(url, socket=_BufferedSocket(self._secured(url), self._heard), redirect_limit=0)  # type: ignore[no-untyped-call]
+        self._ws.settimeout(self._turn_s)
+
+    def _secured(self, url: str) -> socket.socket:
+        """A connection to the server of this address, with TLS where it asks for that."""
         parts = urlsplit(url)
-        host, secure = parts.hostname or "", parts.scheme == "wss"
+        host, secure = parts.hostname or "", parts.scheme in ("wss", "https")
         self._socket = self._dial(host, parts.port or (443 if secure else 80))
         self._go_on()
         self._socket.settimeout(self._answer_s)
@@ -112,9 +118,7 @@ class Wire:
             self._socket = tls
             self._go_on()
             tls.do_handshake()
-        self._ws.settimeout(self._answer_s)
-        self._ws.connect(url, socket=_BufferedSocket(self._socket, self._heard), redirect_limit=0)  # type: ignore[no-untyped-call]
-        self._ws.settimeout(self._turn_s)
+        return self._socket
 
     def _go_on(self) -> None:
         """An `abort` that came before there was a socket to shut down is noticed here."""

@@ -167,6 +167,8 @@ def _broker(section: Section) -> BrokerConfig:
         "timeout": duration(100, 600_000),
         "settle_window": duration(),
     }
+    if name == "coinbase":
+        rules["stop_slippage"] = number(below=Decimal(1))
     broker = read(BROKERS[name], section, rules)
     if section.ok and broker.settle_window_ms <= broker.timeout_ms:
         timeout, window = duration_text(broker.timeout_ms), duration_text(broker.settle_window_ms)

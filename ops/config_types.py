@@ -26,6 +26,7 @@ class BrokerConfig(msgspec.Struct, frozen=True):
     """Where orders go. `ws_url`: prices; `stream_url`: updates of our orders, of venues that have another address for them.
 
     `timeout_ms` is one request in all; `settle_window_ms` how long an unanswered one may still turn out accepted.
+    `stop_slippage`: how far beyond its trigger a stop may fill, of venues that have no stop at market (0.05 = 5 %).
     """
 
     name: str = "openalgo"
@@ -36,6 +37,7 @@ class BrokerConfig(msgspec.Struct, frozen=True):
     timeout_ms: int = 10_000
     settle_window_ms: int = 30_000
     stream_url: str = ""
+    stop_slippage: Decimal | None = None
 
 
 class SessionConfig(msgspec.Struct, frozen=True):
@@ -174,6 +176,7 @@ BROKERS = {
         "COINBASE",
         "",
         stream_url="wss://advanced-trade-ws-user.coinbase.com",
+        stop_slippage=Decimal("0.05"),
     ),
     "oanda": BrokerConfig(
         "oanda",

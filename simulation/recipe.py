@@ -21,7 +21,8 @@ class Recipe(msgspec.Struct, frozen=True):
     """`accidents` and `switches` None: as the seed says; else these only (`switches`: life by life, step -> thread).
 
     `calm_s`: so long before the cutoff, in virtual time, the last fault has been; below 0: faults go on through the cutoff.
-    `preemption` 0: priorities (PCT), else the probability of a switch at each step.
+    `preemption` 0: priorities (PCT), else the probability of a switch at each step. `most_open`: positions at one time, where not
+    as many as the config allows.
     """
 
     seed: str
@@ -32,6 +33,7 @@ class Recipe(msgspec.Struct, frozen=True):
     calm_s: int
     accidents: tuple[Fate, ...] | None = None
     switches: tuple[dict[int, str], ...] | None = None
+    most_open: int | None = None
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -58,6 +60,7 @@ def recipe(seed: int, number: int, kinds: Mapping[str, Kind], symbols: int) -> R
         preemption=(0.0, 0.01, 0.05, 0.3)[int(chance() * 4)],
         symbols=1 + int(chance() * symbols),
         calm_s=-60 if chance() < 0.2 else 12,
+        most_open=1 + int(chance() * 3) if chance() < 0.3 else None,
     )
 
 

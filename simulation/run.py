@@ -98,7 +98,7 @@ class _Run:
         only = None if recipe.accidents is None else frozenset(recipe.accidents)
         self._fates = Fates(recipe.seed, recipe.rates, only)
         session, speed = of.day.session, of.speed
-        self._day = msgspec.structs.replace(of.day, config=_only(of.day.config, self._names))
+        self._day = msgspec.structs.replace(of.day, config=_only(of.day.config, self._names, recipe.most_open))
         length_ms = LEAD_MS + int((session.close_ms - session.open_ms) / speed) + TAIL_MS
         self._world = World(
             {name: of.instruments[name] for name in self._names},
@@ -112,7 +112,8 @@ class _Run:
         self._end_ms = length_ms
         trouble.schedule(self._world, self._fates, cutoff_ms)
         limits = {row.symbol: s.max_entries for s in self._day.config.strategies for row in s.symbols}
-        self._watch = Watch(self._world, limits, stop_at_first=stop_at_first)
+        most_open = self._day.config.risk.max_open_positions
+        self._watch = Watch(self._world, limits, most_open=most_open, stop_at_first=stop_at_first)
         self._disk = in_memory()
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._codes: list[int | None] = []
@@ -209,13 +210,15 @@ class _Run:
         )
 
 
-def _only(config: Config, names: list[str]) -> Config:
+def _only(config: Config, names: list[str], most_open: int | None) -> Config:
     strategies = []
     for strategy in config.strategies:
         rows = tuple(row for row in strategy.symbols if row.symbol in names)
         if rows:
             strategies.append(msgspec.structs.replace(strategy, symbols=rows))
-    return msgspec.structs.replace(config, strategies=tuple(strategies))
+    most = min(most_open or config.risk.max_open_positions, config.risk.max_open_positions)
+    risk = msgspec.structs.replace(config.risk, max_open_positions=most)
+    return msgspec.structs.replace(config, strategies=tuple(strategies), risk=risk)
 
 
 def total(outcomes: list[Outcome]) -> Counter[str]:

@@ -167,7 +167,8 @@ class SimBroker:
     def _be_silent(self, order: Order, effect_ms: int, silence_ms: int | None = None) -> None:
         """No answer. `effect_ms`: how long nobody can know what has become of it."""
         silence_ms = self._fates.amount(*SILENCE_MS) if silence_ms is None else silence_ms
-        self._world.troubled(silence_ms + (effect_ms if order.purpose in VITAL else 0))
+        self._world.troubled(silence_ms)
+        self._world.troubled(silence_ms + (effect_ms if order.purpose in VITAL else 0), order.symbol)
         self._scheduler.sleep(silence_ms)
         raise Unanswered("no answer")
 

@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SEED = 7
 MUTANT_S = 1_800.0
 ALL_DAY_MS = 24 * 3_600_000
+OFTEN = 10
+THROUGHOUT_S = -60
 UNCHECKED = Edit(
     "state.symbol_state",
     "            (after, commands), wrong = checked(before, after, commands, self.rules)\n",
@@ -46,6 +48,11 @@ class Found(NamedTuple):
     sessions: int
     cpu_s: float
 
+    @property
+    def place(self) -> str:
+        """Where it was found, for `--unbroken`."""
+        return f"{self.session}:{','.join(named(self.mutant).often)}"
+
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
@@ -56,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", nargs="+", default=[], help="mutants whose name contains one of these")
     parser.add_argument("--sessions", type=int, help="another budget for each")
     parser.add_argument("--hunt", choices=[mutant.name for mutant in MUTANTS], help="one mutant, in this process")
-    parser.add_argument("--unbroken", type=int, nargs="*", help="these sessions of the unbroken runner, in this process")
+    parser.add_argument("--unbroken", nargs="*", help="these sessions of the unbroken runner, in this process: 12:cancel.ignored")
     chosen = parser.parse_args(arguments)
     if chosen.hunt is not None:
         print(json.dumps(hunt(named(chosen.hunt), chosen.sessions)._asdict()))
@@ -71,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
             found.append(row)
             if not chosen.json:
                 print(_words(row), flush=True)
-    alike = _in_a_process("--unbroken", *(str(row.session) for row in found if row.invariant is not None))
+    alike = _in_a_process("--unbroken", *(row.place for row in found if row.invariant is not None))
     return tell(found, alike, chosen.json)
 
 
@@ -84,7 +91,7 @@ def hunt(mutant: Mutant, sessions: int | None = None) -> Found:
     install((UNCHECKED, *mutant.edits))
     budget = sessions or mutant.sessions
     for number in range(budget):
-        violations = _violations(number)
+        violations = _violations(number, mutant.often)
         if violations:
             worst = violations[0]
             text = f"{worst.symbol} {worst.text}".strip()
@@ -92,9 +99,12 @@ def hunt(mutant: Mutant, sessions: int | None = None) -> Found:
     return Found(mutant.name, mutant.edits[0].module, None, "", budget, budget, _cpu_s())
 
 
-def broken_anyway(numbers: Sequence[int]) -> list[int]:
+def broken_anyway(places: Sequence[str]) -> list[str]:
     """Sessions in which the unbroken runner breaks something as well: they prove nothing about a mutant."""
-    return [number for number in sorted(set(numbers)) if _violations(number)]
+    parts = {place: place.partition(":") for place in places}
+    return [
+        place for place, (number, _, often) in parts.items() if _violations(int(number), tuple(filter(None, often.split(","))))
+    ]
 
 
 def hunted(mutant: Mutant, sessions: int | None = None) -> Found:
@@ -102,9 +112,9 @@ def hunted(mutant: Mutant, sessions: int | None = None) -> Found:
     return Found(**_in_a_process("--hunt", mutant.name, *more))
 
 
-def tell(found: list[Found], alike: list[int], as_json: bool) -> int:
+def tell(found: list[Found], alike: list[str], as_json: bool) -> int:
     """The table, and 1 when one survived."""
-    survived = [row.mutant for row in found if row.invariant is None or row.session in alike]
+    survived = [row.mutant for row in found if row.invariant is None or row.place in alike]
     if as_json:
         rows = [row._asdict() | {"expected": named(row.mutant).expected, "rows": named(row.mutant).rows} for row in found]
         print(json.dumps({"seed": SEED, "mutants": rows, "broken_anyway": alike, "survived": survived}, indent=1))
@@ -128,12 +138,17 @@ def _in_a_process(*arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def _violations(number: int) -> list[Any]:
+def _violations(number: int, often: tuple[str, ...]) -> list[Any]:
+    from msgspec.structs import replace
+
     from simulation.recipe import recipe
     from simulation.run import KINDS, run
 
     of = _setting()
-    return run(of, recipe(SEED, number, KINDS, len(of.symbols))).violations
+    made = recipe(SEED, number, KINDS, len(of.symbols))
+    if often:
+        made = replace(made, rates={kind: min(OFTEN * KINDS[kind].rate, 1.0) for kind in often}, calm_s=THROUGHOUT_S)
+    return run(of, made).violations
 
 
 @cache
@@ -144,14 +159,15 @@ def _setting() -> Any:
 
 
 def busy(path: Path) -> Any:
-    """This config, with triggers that count all day: entries then rest at any time, at the cutoff too."""
+    """This config, with triggers that count all day and entries that wait as long: some rest when the cutoff comes."""
     from msgspec.structs import replace
 
     from simulation.command import config_of
 
     config = config_of(path)
     strategies = (replace(s, params=replace(s.params, trigger_window_ms=ALL_DAY_MS)) for s in config.strategies)
-    return replace(config, strategies=tuple(strategies))
+    orders = replace(config.orders, entry_timeout_ms=ALL_DAY_MS)
+    return replace(config, strategies=tuple(strategies), orders=orders)
 
 
 def _cpu_s() -> float:

@@ -182,12 +182,16 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
         ),
         ("I4",),
+        300,
+        ("orders.retyped",),
     ),
     Mutant(
         "the quantity that the stop rests with is not read back",
         "PRO-13",
         (Edit("state.sightings", 'changed: dict[str, Any] = {"qty": row.qty,', 'changed: dict[str, Any] = {"qty": order.qty,'),),
         ("I4",),
+        300,
+        ("orders.shrunk",),
     ),
     Mutant(
         "the level that the stop rests at is not read back",
@@ -233,6 +237,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "EXI-04",
         (Edit("state.sightings", "draft.change(slot, status=Status.WORKING)  # the cancel did not take", "pass"),),
         ("I12", "I8", "I9"),
+        300,
+        ("cancel.ignored",),
     ),
     Mutant(
         "the stop stays when flat",
@@ -271,6 +277,8 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
         ),
         ("I8", "I9"),
+        300,
+        ("feed.silent",),
     ),
     # -- what the venue shows
     Mutant(
@@ -284,6 +292,8 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
         ),
         ("I5", "I6", "I4"),
+        300,
+        ("reads.stale_orders", "reads.slow"),
     ),
     Mutant(
         "positions are believed at once, and also those asked for before the last fill",

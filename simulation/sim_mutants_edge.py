@@ -53,6 +53,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "CRA-08",
         (Edit("brokers.desk", "        if not written:\n", "        if False:\n"),),
         ("I3",),
+        300,
+        ("host.disk_full", "host.kill"),
     ),
     Mutant(
         "work that came while its symbol was busy is forgotten",
@@ -90,6 +92,8 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit("brokers.desk", RETURNED, "        return None\n"),
         ),
         ("I5", "I1"),
+        300,
+        ("host.stall", "cancel.loses", "people.close", "people.cancel_entry"),
     ),
     Mutant(
         "the breaker stops exits and stops too",
@@ -109,6 +113,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "EXI-05 EXI-08",
         (Edit("brokers.desk", RETURNED, "        return None\n"),),
         ("I5",),
+        300,
+        ("people.close", "people.halve"),
     ),
     Mutant(
         "a failed read of one order counts as an answer that does not show it, and one such answer as its end",
@@ -122,6 +128,36 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
         ),
         ("I5", "I1"),
+    ),
+    Mutant(
+        "an entry that is let through takes no place",
+        "RIS-04",
+        (Edit("state.risk", "            if reason is None:\n                self._taken.add(order.symbol)\n", ""),),
+        ("I7",),
+    ),
+    Mutant(
+        "only positions count for the limit of positions, not entries under way or in doubt",
+        "RIS-04",
+        (
+            Edit(
+                "state.risk",
+                "        return not snapshot.position and not snapshot.live_orders()\n",
+                "        return not snapshot.position\n",
+            ),
+        ),
+        ("I7",),
+    ),
+    Mutant(
+        "a restart does not know which places are taken",
+        "RIS-03 CRA-09",
+        (
+            Edit(
+                "state.risk",
+                "        self._taken = {symbol for symbol in states if not self._free(symbol)}\n",
+                "        self._taken: set[str] = set()\n",
+            ),
+        ),
+        ("I7",),
     ),
     # -- reports: unanswered orders
     Mutant(
@@ -138,6 +174,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "UNK-11",
         (Edit("live_session", "int(can.settle_window_s * 1000))", "0)"),),
         ("I6", "I4", "I5"),
+        300,
+        ("replace.late",),
     ),
     Mutant(
         "an unanswered order is never looked for",
@@ -150,7 +188,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "UNK-09 REC-07",
         (Edit("brokers.reports", "        row.venue_id not in order.baseline\n", "        bool(row.venue_id)\n"),),
         ("I12", "I4", "I11"),
-        1_000,
+        300,
+        ("people.own_stop", "orders.lost_there"),
     ),
     Mutant(
         "orders of others are taken for orphans of ours",
@@ -213,14 +252,16 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
         ),
         ("I12",),
-        1_000,
+        300,
+        ("feed.dead",),
     ),
     Mutant(
         "a stream that never brings a price is believed",
         "FEE-10",
         (Edit("brokers.feed", "            self._log_in_again(connection)\n", "            pass\n"),),
         ("I12",),
-        1_000,
+        300,
+        ("feed.hollow",),
     ),
     Mutant(
         "after a reconnect nobody lets the ticks through",

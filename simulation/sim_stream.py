@@ -158,7 +158,7 @@ class SimServer:
         if isinstance(change, FillRow):
             return
         if not self._told_at_once(change):
-            self._world.troubled(POLLED_MS)
+            self._world.troubled(POLLED_MS, change.symbol)
 
     def _told_at_once(self, row: OrderRow) -> bool:
         """Tells it, as well as it goes. False when the client does not know of it now."""

@@ -59,7 +59,7 @@ class OrderDesk:
             self._hinder(order, 10_000)
         if fates.strikes("orders.hidden"):
             world.hidden[venue_id] = world.mono_ms + fates.amount(100, HIDDEN_MS)
-            world.troubled(HIDDEN_MS)
+            world.troubled(HIDDEN_MS, order.symbol)
         if fates.strikes("orders.id_in_error"):
             raise Unanswered(f"500 with order id {venue_id}", venue_id)
         if fates.strikes("orders.id_rejected"):
@@ -103,7 +103,7 @@ class OrderDesk:
             return self._world.troubled(0)
         if fates.strikes("replace.lags"):
             delay_ms = fates.amount(100, 1_500)
-            self._world.troubled(delay_ms)
+            self._world.troubled(delay_ms, order.symbol)
             was = self._values(venue_id)  # a venue does one change after the other: a newer one takes the place of this
             act = self._world.replace
             return self.later(delay_ms, lambda: self._values(venue_id) == was and act(venue_id, qty, trigger, limit))
@@ -120,7 +120,7 @@ class OrderDesk:
             return world.troubled(0)
         if fates.strikes("cancel.lags"):
             delay_ms = fates.amount(100, 3_000)
-            world.troubled(delay_ms)
+            world.troubled(delay_ms, order.symbol)
             return self.later(delay_ms, lambda: world.cancel(venue_id))
         if fates.strikes("cancel.loses"):
             self._fill_some(order)
@@ -160,7 +160,7 @@ class OrderDesk:
 
     def _hinder(self, order: Order, for_ms: int) -> None:
         if order.purpose in VITAL:
-            self._world.troubled(for_ms)
+            self._world.troubled(for_ms, order.symbol)
 
     def _some(self, order: Order, most: Decimal) -> Decimal:
         """A part of its quantity: at least a lot, at most `most`, in whole lots."""

@@ -78,7 +78,7 @@ class _People:
 
     def changed(self, change: Change) -> None:
         if isinstance(change, FillRow) and change.venue_id in self._world.foreign:
-            self._world.troubled(LEARNT_MS)
+            self._world.troubled(LEARNT_MS, change.symbol)
 
     def _working(self) -> list[OrderRow]:
         return [row for row in self._world.engine.orders() if row.state is Reported.WORKING]

@@ -43,9 +43,15 @@ class Watch:
     """One of each run, for all its lives. `placed` and `changed` come from the world, everything else from who drives the run."""
 
     def __init__(
-        self, world: World, max_entries: Mapping[str, int], bounds: Bounds | None = None, *, stop_at_first: bool = True
+        self,
+        world: World,
+        max_entries: Mapping[str, int],
+        bounds: Bounds | None = None,
+        *,
+        most_open: int | None = None,
+        stop_at_first: bool = True,
     ) -> None:
-        self._world, self._limits, self._stop_at_first = world, max_entries, stop_at_first
+        self._world, self._limits, self._most_open, self._stop_at_first = world, max_entries, most_open, stop_at_first
         self.bounds = bounds = bounds or Bounds()
         self.violations: list[Violation] = []
         self._said: set[str] = set()
@@ -246,6 +252,11 @@ class Watch:
         limit = self._limits.get(order.symbol)
         if limit is not None and book.entries > limit:
             self.broken("I7", order.symbol, f"{order.client_id} is entry number {book.entries}, {limit} are allowed")
+        others = sum(1 for other in self._books.values() if other is not book and (other.ours or other.entry_orders))
+        if self._most_open is not None and others >= self._most_open and not self._unheard:
+            self._never(
+                "I7", order.symbol, f"{order.client_id} is an entry beside {others} others, {self._most_open} are allowed"
+            )
         if book.ours and self._world.mono_ms - book.opened_ms > self.bounds.notice_ms:
             self._never("I1", order.symbol, f"{order.client_id}: an entry while {book.ours} are held")
 
@@ -285,8 +296,9 @@ class Watch:
 
     def _look(self) -> None:
         now_ms, calm_ms = self._world.mono_ms, self._calm_ms()
-        peace_ms = max(self._recovered_ms, self._world.troubled_until_ms)
-        for found, for_ms in self._patience.worn_out(list(self._lasting(now_ms)), now_ms, peace_ms, max(peace_ms, calm_ms)):
+        lasting = list(self._lasting(now_ms))
+        peace = {one.key: max(self._recovered_ms, self._world.troubled_for(one.symbol)) for one in lasting}
+        for found, for_ms in self._patience.worn_out(lasting, now_ms, peace, max(self._recovered_ms, calm_ms)):
             if found.invariant == "heard":
                 self._unheard.pop(found.symbol, None)
             elif found.invariant == "I8":

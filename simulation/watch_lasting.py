@@ -5,7 +5,7 @@ Owns the bounds, and since when each has been so. Pure but for that memory: it i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -17,6 +17,7 @@ from state.snapshot import Snapshot
 
 LOOK_MS = 500  # between two looks
 SOON_MS = 100  # ... while something is bare
+IN_ALL = 2  # bounds of peace, with trouble in between
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -53,24 +54,37 @@ class Patience:
 
     def __init__(self) -> None:
         self._since: dict[str, int] = {}
+        self._had: dict[str, int] = {}  # how much peace each has had since, in all
+        self._looked_ms = 0
 
     def begin(self) -> None:
-        self._since = {}
+        self._since, self._had = {}, {}
 
     def bare(self, symbol: str, now_ms: int, is_bare: bool) -> int:
         """Told at each change, because moments count here. Since when."""
         if not is_bare:
             self._since.pop(f"I4/{symbol}", None)
+            self._had.pop(f"I4/{symbol}", None)
             return now_ms
         return self._since.setdefault(f"I4/{symbol}", now_ms)
 
-    def worn_out(self, found: Iterable[Lasting], now_ms: int, peace_ms: int, calm_ms: int) -> list[tuple[Lasting, int]]:
-        """What has lasted beyond its bound, and for how long."""
+    def worn_out(
+        self, found: Iterable[Lasting], now_ms: int, peace: Mapping[str, int], calm_ms: int
+    ) -> list[tuple[Lasting, int]]:
+        """What has lasted beyond its bound in a row, or twice that in all with trouble in between; and for how long.
+
+        `peace`: since when there is, by key.
+        """
+        looked_ms, self._looked_ms = self._looked_ms, now_ms
         before, self._since = self._since, {}
+        had_before, self._had = self._had, {}
         out = []
         for one in found:
-            since_ms = self._since[one.key] = before.get(one.key, now_ms)
-            if now_ms - max(since_ms, calm_ms if one.calm else peace_ms) > one.bound_ms:
+            since_ms, peace_ms = before.get(one.key, now_ms), peace[one.key]
+            had_ms = had_before.get(one.key, 0) + max(now_ms - max(looked_ms, since_ms, peace_ms), 0)
+            self._since[one.key], self._had[one.key] = since_ms, had_ms
+            in_a_row = now_ms - max(since_ms, calm_ms if one.calm else peace_ms) > one.bound_ms
+            if in_a_row or (not one.calm and had_ms > IN_ALL * one.bound_ms):
                 out.append((one, now_ms - since_ms))
         return out
 

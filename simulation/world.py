@@ -71,6 +71,7 @@ class World:
         self.hidden: dict[str, int] = {}  # venue order id -> until when no book shows it, monotonic
         self.history: dict[str, list[tuple[int, OrderRow]]] = {}  # venue order id -> every word on it, and since when, monotonic
         self.troubled_until_ms = 0  # monotonic: until then something is being done to us that no runner could prevent
+        self._troubled_in: dict[str, int] = {}  # symbol, "" for all -> the same
         self._numbers = 0
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         for print_ in prints:
@@ -89,9 +90,15 @@ class World:
     def later(self, delay_ms: int, happen: Callable[[], None]) -> None:
         self.at(self.mono_ms + delay_ms, happen)
 
-    def troubled(self, for_ms: int) -> None:
-        """A fault has just struck whose effect lasts so long: the oracle's patience begins after it."""
-        self.troubled_until_ms = max(self.troubled_until_ms, self.mono_ms + for_ms)
+    def troubled(self, for_ms: int, symbol: str = "") -> None:
+        """A fault has just struck whose effect lasts so long, in one symbol or in all: the oracle's patience begins after it."""
+        until_ms = self.mono_ms + for_ms
+        self.troubled_until_ms = max(self.troubled_until_ms, until_ms)
+        self._troubled_in[symbol] = max(self._troubled_in.get(symbol, 0), until_ms)
+
+    def troubled_for(self, symbol: str) -> int:
+        """Until when there is trouble that may be one of this symbol's."""
+        return max(self._troubled_in.get("", 0), self._troubled_in.get(symbol, 0)) if symbol else self.troubled_until_ms
 
     def next_ms(self) -> int | None:
         return self._due[0][0] if self._due else None

@@ -90,6 +90,19 @@ def test_started_after_the_close_it_still_waits_for_the_exit_that_it_sends(tmp_p
     assert (trade["qty"], trade["exit_order"]) == ("10", "SBIN-20261120-X2")
 
 
+def test_killed_while_flat_and_started_after_the_close_it_still_writes_its_report(tmp_path: Path) -> None:
+    """CRA-02: the crash matrix found a day without a report: killed after its last trip, started again when all was over."""
+    quiet = [("09:15:00", "1500.00")]
+    with start(tmp_path, close="09:19:00", cutoff="1m", hold=quiet, rest=quiet) as running:
+        running.says("entries on again")
+        venue = runs.VenueBooks(tmp_path)
+        running.kill()
+        runs.until(lambda: venue.session_ms() >= runs.session_ms("09:19:00"), "the market has closed")
+        with again(tmp_path) as second:
+            assert second.ends() == 0
+    assert [(row["symbol"], row["exits"]) for row in runs.report(tmp_path)["symbols"]] == [("SBIN", 0), ("TECHM", 0)]
+
+
 def test_a_runner_that_acts_before_it_says_so_is_caught(tmp_path: Path) -> None:
     """CRA-01: the same seam, with the intent left out of the journal. `python -m simulation.crash` has more of these."""
     name = "act-before-saying"

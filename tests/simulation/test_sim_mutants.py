@@ -50,7 +50,7 @@ def test_a_broken_runner_is_seen_within_a_few_sessions(name: str) -> None:
     found = hunted(named(name), SESSIONS)
 
     assert found.invariant in named(name).expected, found
-    assert broken_anyway([found.session]) == []
+    assert broken_anyway([found.place]) == []
 
 
 def test_a_survivor_makes_the_command_fail(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +58,7 @@ def test_a_survivor_makes_the_command_fail(capsys: pytest.CaptureFixture[str]) -
     caught, missed = MUTANTS[0].name, MUTANTS[1].name
     found = [Found(caught, "state.wishes", "I1", "two", 3, 4, 1.0), Found(missed, "state.wishes", None, "", 300, 300, 9.0)]
 
-    codes = tell(found, [], False), tell(found[:1], [3], True), tell(found[:1], [], True)
+    codes = tell(found, [], False), tell(found[:1], ["3:"], True), tell(found[:1], [], True)
 
     assert codes == (1, 1, 0)
     assert f"SURVIVED: {missed}\n" in capsys.readouterr().out
