@@ -40,6 +40,7 @@ from brokers.coinbase_replies import (
     BadToken,
     configuration,
     difference,
+    executions,
     failure,
     fill_row,
     instrument,
@@ -200,8 +201,10 @@ class Coinbase:
     def fills(self) -> list[FillRow]:
         since = self._now() - timedelta(hours=BOOK_HOURS)
         query = [("start_sequence_timestamp", _rfc3339(since)), ("limit", str(FILLS_PAGE))]
-        rows = self._executions(list(self._pages("orders/historical/fills", "fills", query)))
-        return [row for raw in rows if (row := self._readable(raw, "entry_id", self._as_fill)) is not None]
+        kept, taken_back = executions(list(self._pages("orders/historical/fills", "fills", query)))
+        for why, row_id in taken_back:
+            self._refuse(row_id, why)
+        return [row for raw in kept if (row := self._readable(raw, "entry_id", self._as_fill)) is not None]
 
     def positions(self) -> list[PositionRow]:
         """What the portfolio has of each currency, held by orders or not."""
@@ -349,23 +352,6 @@ class Coinbase:
                 return
         raise Unavailable(f"{path}: more than {PAGES} pages")
 
-    def _executions(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Without what the venue has taken back, and the execution that it was."""
-        taken_back = [row for row in rows if row.get("trade_type", "FILL") != "FILL"]
-        for row in taken_back:
-            kind, of = printable(str(row.get("trade_type")), 40), printable(str(row.get("order_id")), 100)
-            self._refuse(str(row.get("entry_id")), f"{kind} of {row.get('size')} @ {row.get('price')} of order {of}: look at it")
-        undone = [_facts(row) for row in taken_back if row.get("trade_type") == "REVERSAL"]
-        kept: list[dict[str, Any]] = []
-        for row in rows:
-            if row.get("trade_type", "FILL") != "FILL":
-                continue
-            if _facts(row) in undone:
-                undone.remove(_facts(row))
-            else:
-                kept.append(row)
-        return kept
-
     def _as_order(self, row: dict[str, Any]) -> OrderRow:
         return order_row(row, self._spelling, self._ids)
 
@@ -478,10 +464,6 @@ def _named(path: str, failed: BrokerError | BadToken, reply: Reply) -> BrokerErr
     if isinstance(failed, Unavailable):
         failed.retry_after_s = reply.retry_after_s
     return failed
-
-
-def _facts(row: dict[str, Any]) -> tuple[object, ...]:
-    return tuple(row.get(key) for key in ("order_id", "trade_id", "price", "size"))
 
 
 def _amount(row: dict[str, Any], key: str, where: str) -> Decimal:

@@ -188,6 +188,28 @@ def fill_row(row: dict[str, Any], spelling: Spelling) -> FillRow:
     )
 
 
+def executions(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """The executions that stand; and what the venue has taken back, as (what a person must know, entry id)."""
+    others = [row for row in rows if row.get("trade_type", "FILL") != "FILL"]
+    undone = [_facts(row) for row in others if row.get("trade_type") == "REVERSAL"]
+    kept: list[dict[str, Any]] = []
+    for row in rows:
+        if _facts(row) in undone and row not in others:
+            undone.remove(_facts(row))
+        elif row not in others:
+            kept.append(row)
+    return kept, [(_told_back(row), str(row.get("entry_id"))) for row in others]
+
+
+def _facts(row: dict[str, Any]) -> tuple[object, ...]:
+    return tuple(row.get(key) for key in ("order_id", "trade_id", "price", "size"))
+
+
+def _told_back(row: dict[str, Any]) -> str:
+    kind, size, price, of = (printable(str(row.get(key)), 60) for key in ("trade_type", "size", "price", "order_id"))
+    return f"{kind} of {size} @ {price} of venue order {of}: it does not count, look at the account"
+
+
 def instrument(row: dict[str, Any], symbol: str, exchange: str) -> Instrument:
     """The grid of a product. `quote_increment` is not the tick."""
     lot, tick = known(row, "base_increment", symbol), known(row, "price_increment", symbol)

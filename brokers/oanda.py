@@ -228,9 +228,7 @@ class Oanda:
         if mine is None:
             raise Fatal("the token does not open the configured account")
         if mine.get("mt4AccountID") is not None:
-            raise Fatal(
-                "the account is shared with MT4, where client ids are lost: an order without an answer could not be found"
-            )
+            raise Fatal("the account is shared with MT4, where client ids are lost: a lost answer could not be looked for")
         summary = self._summary()
         if summary.get("hedgingEnabled") is not False:
             raise Fatal("the account hedges: positions of both sides side by side, which nothing here keeps apart")
@@ -391,12 +389,8 @@ def bid(price: dict[str, Any]) -> Decimal | None:
     so only every other time. A short's stop is the venue's, on the ask; what is watched here beside it comes a spread later.
     """
     bids = price.get("bids")
-    if (
-        price.get("tradeable") is False
-        or price.get("status", "tradeable") != "tradeable"
-        or not isinstance(bids, list)
-        or not bids
-    ):
+    tradeable = price.get("tradeable") is not False and price.get("status", "tradeable") == "tradeable"
+    if not tradeable or not isinstance(bids, list) or not bids:
         return None
     best = quantity(bids[0].get("price") if isinstance(bids[0], dict) else None, "bid")
     return best or None

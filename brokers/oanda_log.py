@@ -256,9 +256,8 @@ class TransactionLog:
         moved = sum((abs(_units(part)) for part in parts if isinstance(part, dict)), ZERO)
         qty = moved or abs(units)
         opened = fill.get("tradeOpened")
-        paid = (
-            _price(fill, "fullVWAP") or (_price(opened, "price") if isinstance(opened, dict) else None) or _price(fill, "price")
-        )
+        paid = _price(fill, "fullVWAP") or (_price(opened, "price") if isinstance(opened, dict) else None)
+        paid = paid or _price(fill, "price")
         if not qty or paid is None:
             raise Unreadable(f"schema: fill {text(fill, 'id')} has no {'price' if qty else 'quantity'}")
         fee = sum((number(fill[key], key) for key in ("commission", "guaranteedExecutionFee") if fill.get(key)), ZERO)

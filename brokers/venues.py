@@ -18,6 +18,10 @@ from brokers.line_stream import LineStream
 from brokers.oanda import Oanda, headers
 from brokers.oanda_log import TransactionLog
 from brokers.oanda_stream import OandaPrices, OandaTransactions
+from brokers.kraken import Kraken
+from brokers.kraken_key import Key
+from brokers.kraken_names import Executions, Names
+from brokers.kraken_stream import KrakenOrders, KrakenPrices
 from brokers.openalgo import OpenAlgo
 from brokers.openalgo_stream import OpenAlgoStream
 from brokers.skew import Skew
@@ -118,10 +122,29 @@ def _oanda(account: Account, clock: Clock) -> tuple[Broker, Streams]:
     return broker, Streams(prices, OandaTransactions(private_url, account_id, transactions), wire, wire)
 
 
+def _kraken(account: Account, clock: Clock) -> tuple[Broker, Streams]:
+    key = Key(account.keys["KRAKEN_API_KEY"], account.keys["KRAKEN_API_SECRET"], clock)
+    names, ids, executions = Names(clock), ClientIds(account.identity, clock.threads), Executions(clock)
+    broker = Kraken(
+        account.rest_url,
+        key,
+        account.timeout_s,
+        account.settle_window_s,
+        clock,
+        names,
+        ids,
+        executions,
+        exchange=account.exchange,
+    )
+    orders = KrakenOrders(account.stream_url, broker.token, names, ids, executions)
+    return broker, Streams(KrakenPrices(account.ws_url, names), orders)
+
+
 ADAPTERS: dict[str, Callable[[Account, Clock], tuple[Broker, Streams]]] = {
     "coinbase": _coinbase,
     "oanda": _oanda,
     "openalgo": _openalgo,
+    "kraken": _kraken,
 }
 
 

@@ -67,7 +67,7 @@ def make_rules(core: SimpleNamespace, book: Rulebook) -> Any:
     return core.rules.Rules(
         instrument=core.instrument.Instrument(symbol="A", exchange="X", tick_size=Decimal(1)),
         strategy=Scripted(),
-        qty=Decimal(book.qty),
+        size=core.sizing.fixed(Decimal(book.qty)),
         day="d",
         entry_from_ms=0,
         cutoff_ms=10**12 if book.cutoff_level is None else book.cutoff_level * LEVEL_MS,

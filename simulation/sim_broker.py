@@ -155,7 +155,8 @@ class SimBroker:
         for kind, (least_ms, most_ms) in ((f"{call}.late", LATE_MS), (f"{call}.beyond_window", BEYOND_MS)):
             if fates.strikes(kind):
                 silence_ms, late_ms = fates.amount(*SILENCE_MS), fates.amount(least_ms, most_ms)
-                self._desk.later(silence_ms + late_ms, act)
+                as_sent = kind.endswith("beyond_window")  # one promise broken is enough for one order
+                self._desk.later(silence_ms + late_ms, (lambda: self._desk.accept(order, as_sent=True)) if as_sent else act)
                 self._be_silent(order, late_ms, silence_ms)
         try:
             return act()

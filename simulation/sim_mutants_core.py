@@ -213,7 +213,7 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit(
                 "state.machine",
                 "OrderType.MARKET, abs(s.position), reason=",
-                "OrderType.MARKET, draft.rules.qty, reason=",
+                "OrderType.MARKET, draft.rules.size.amount, reason=",
             ),
             Edit("state.machine", "    if order.qty > abs(s.position):\n", "    if False:\n"),
             Edit("brokers.desk", "        if ours * side.sign <= -qty:\n", "        if True:\n"),
@@ -281,20 +281,6 @@ MUTANTS: tuple[Mutant, ...] = (
         ("feed.silent",),
     ),
     # -- what the venue shows
-    Mutant(
-        "a row asked for before the last change is believed",
-        "REC-04 CON-10",
-        (
-            Edit(
-                "state.sightings",
-                "elif event.asked_ms >= order.changed_ms and event.row.state is Reported.WORKING:",
-                "elif event.row.state is Reported.WORKING:",
-            ),
-        ),
-        ("I5", "I6", "I4"),
-        300,
-        ("reads.stale_orders", "reads.slow"),
-    ),
     Mutant(
         "positions are believed at once, and also those asked for before the last fill",
         "REC-01 REC-04",

@@ -81,21 +81,6 @@ MUTANTS: tuple[Mutant, ...] = (
         ("I10",),
     ),
     Mutant(
-        "the desk carries out what was decided, whatever has happened since, and does not ask what the venue holds",
-        "CON-17 CON-08",
-        (
-            Edit(
-                "brokers.desk",
-                "        return why_not_carry_out(state.snapshot, command, state.rules, self._clock.now_ms())",
-                "        return None",
-            ),
-            Edit("brokers.desk", RETURNED, "        return None\n"),
-        ),
-        ("I5", "I1"),
-        300,
-        ("host.stall", "cancel.loses", "people.close", "people.cancel_entry"),
-    ),
-    Mutant(
         "the breaker stops exits and stops too",
         "NET-10",
         (
@@ -107,14 +92,6 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
         ),
         ("I4", "I12"),
-    ),
-    Mutant(
-        "an exit does not ask first what the venue still holds",
-        "EXI-05 EXI-08",
-        (Edit("brokers.desk", RETURNED, "        return None\n"),),
-        ("I5",),
-        300,
-        ("people.close", "people.halve"),
     ),
     Mutant(
         "a failed read of one order counts as an answer that does not show it, and one such answer as its end",
@@ -182,14 +159,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "UNK-10 UNK-13",
         (Edit("brokers.reports", "            if len(alike) == 1:\n", "            if False:\n"),),
         ("I12", "I4"),
-    ),
-    Mutant(
-        "a look-alike that was there before is claimed",
-        "UNK-09 REC-07",
-        (Edit("brokers.reports", "        row.venue_id not in order.baseline\n", "        bool(row.venue_id)\n"),),
-        ("I12", "I4", "I11"),
-        300,
-        ("people.own_stop", "orders.lost_there"),
     ),
     Mutant(
         "orders of others are taken for orphans of ours",

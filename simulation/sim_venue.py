@@ -47,9 +47,9 @@ class OrderDesk:
 
     # -- orders ----------------------------------------------------------------------------------------------------------------
 
-    def accept(self, order: Order) -> str:
+    def accept(self, order: Order, as_sent: bool = False) -> str:
         world, fates = self._world, self._fates
-        booked, fills = self._on_the_way(order)
+        booked, fills = (None, True) if as_sent else self._on_the_way(order)
         venue_id = world.submit(order, booked)
         if not fills:
             world.engine.caps[venue_id] = ZERO

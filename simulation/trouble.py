@@ -125,7 +125,10 @@ class _People:
         self._world.cancel(row.venue_id)
 
     def _move(self, row: OrderRow, sign: int) -> None:
-        """A stop, by some ticks, and never across the market."""
+        """A stop, by some ticks, and never across the market. Not one that the gateway has taken for another quantity: with two
+        things changed while its answer is missing nobody could tell it from a stranger's, short of asking for ids by name."""
+        if row.qty != self._world.placed[row.venue_id].qty:
+            return
         last, tick = self._world.engine.last(row.symbol), self._world.instruments[row.symbol].tick_size
         if row.trigger_price is None or last is None:
             return

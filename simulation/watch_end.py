@@ -34,13 +34,23 @@ class Ended(msgspec.Struct, frozen=True):
     truth: Truth
     fresh_ms: Mapping[str, int]
     altered: frozenset[str]  # venue orders that never traded and are not what was sent
+    leaving: bool  # an exit is at work, and the market has not yet taken all of it
 
     @classmethod
     def of(cls, world: World, books: Iterable[Book], code: int, quiet_ms: int, over: bool, by_hand: bool) -> Ended:
         found = list(books)
         fresh_ms = {book.symbol: world.mono_ms - book.changed_ms for book in found}
         altered = frozenset(row.venue_id for row in world.engine.orders() if _altered(world, row))
-        return cls(code, quiet_ms, over, by_hand, truth_of(world, found), fresh_ms, altered)
+        return cls(
+            code,
+            quiet_ms,
+            over,
+            by_hand,
+            truth_of(world, found),
+            fresh_ms,
+            altered,
+            any(book.ours and book.leaving for book in found),
+        )
 
 
 def _altered(world: World, row: OrderRow) -> bool:
@@ -147,5 +157,5 @@ def _worded(record: OrderRecord) -> OrderRecord:
 def _judge_the_code(ended: Ended, doubtful: set[str]) -> Iterator[Violation]:
     """I12: after a peace with nothing in doubt and nobody else in the account, a session ends flat once its cutoff has passed."""
     good = (OK,) if ended.over else (OK, PROTECTED_OPEN)
-    if not doubtful and not ended.by_hand and ended.code not in good:
+    if not doubtful and not ended.by_hand and not ended.leaving and ended.code not in good:
         yield Violation("I12", "", f"exit code {ended.code} after {ended.quiet_ms} ms in which nothing went wrong")

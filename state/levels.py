@@ -31,7 +31,18 @@ def why_no_room(draft: Draft, view: View, level: Decimal) -> str | None:
     return f"stop {level} is not on the losing side of {view.average}"
 
 
-def why_not_enter_at(draft: Draft, side: Side, price: Decimal) -> str | None:
-    """Would a fill at this price leave room for its stop? The strategy is asked as if it held the position already."""
-    view = replace(draft.view(), position=draft.rules.qty * side.sign, average=price, side=side, stop_price=None, peak=None)
+def why_not_enter_at(draft: Draft, side: Side, price: Decimal, qty: Decimal) -> str | None:
+    """Would a fill at this price leave room for its stop?"""
+    view = _as_if_held(draft, side, price, qty)
     return why_no_room(draft, view, stop_level(draft, view))
+
+
+def loss_of_a_unit(draft: Draft, side: Side, price: Decimal) -> Decimal:
+    """Between a fill at this price and its stop; not above 0 where the stop has no room. The size is not known yet."""
+    view = _as_if_held(draft, side, price, draft.rules.instrument.least)
+    return (price - stop_level(draft, view)) * side.sign
+
+
+def _as_if_held(draft: Draft, side: Side, price: Decimal, qty: Decimal) -> View:
+    """What the strategy would see if this had been entered already."""
+    return replace(draft.view(), position=qty * side.sign, average=price, side=side, stop_price=None, peak=None)

@@ -5,11 +5,10 @@ Fixed for the session. Durations in ms; session times in UTC epoch ms.
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import msgspec
 
 from state.instrument import Instrument
+from state.sizing import Size
 from state.strategy import Strategy
 
 BACKOFF_MS = (250, 500, 1_000, 2_000, 5_000)  # between asks for the same thing; the last one repeats for ever
@@ -31,7 +30,7 @@ class Able(msgspec.Struct, frozen=True):
 class Rules(msgspec.Struct, frozen=True):
     instrument: Instrument
     strategy: Strategy
-    qty: Decimal
+    size: Size
     day: str  # "20261120", part of every client order id
     entry_from_ms: int
     cutoff_ms: int

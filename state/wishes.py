@@ -16,8 +16,9 @@ from state.events import (
     Heartbeat,
     Tick,
 )
-from state.levels import why_not_enter_at
-from state.orders import OrderType, Purpose, Side
+from state.levels import loss_of_a_unit, why_not_enter_at
+from state.orders import ZERO, OrderType, Purpose, Side
+from state.sizing import By, Sized, dearest, sized
 from state.strategy import Enter, Leave, MoveStop, Pass, Wish
 
 
@@ -104,18 +105,30 @@ def _enter(draft: Draft, wish: Enter, price: Decimal) -> None:
             draft.price(named)
     trigger = None if wish.trigger_price is None else instrument.stop_trigger(wish.side, wish.trigger_price)
     limit = trigger if wish.limit_price == wish.trigger_price else _limit(draft, wish)
+    size = _sized(draft, wish, trigger, limit, price)
     denied = (
-        instrument.why_not(rules.qty, limit or trigger)
-        or _why_not_priced(wish.type, trigger, limit)
-        or why_not_enter_at(draft, wish.side, trigger or limit or price)
+        size.why_not
+        or instrument.why_not(size.qty, limit or trigger or price)
+        or why_not_enter_at(draft, wish.side, trigger or limit or price, size.qty)
     )
     if denied is not None:
         draft.set(spent=True, why=f"denied: {denied}")
         return
-    draft.set(entries_used=s.entries_used + 1, side=wish.side, armed=False, why=wish.why)
-    draft.submit_new(Purpose.ENTRY, wish.type, rules.qty, trigger, limit, wish.why, side=wish.side)
+    why = f"{wish.why}, {size.how}" if size.how else wish.why
+    draft.set(entries_used=s.entries_used + 1, side=wish.side, armed=False, why=why)
+    draft.submit_new(Purpose.ENTRY, wish.type, size.qty, trigger, limit, why, side=wish.side)
     assert draft.s.entry is not None
     draft.set(trip=draft.s.entry.client_id)
+
+
+def _sized(draft: Draft, wish: Enter, trigger: Decimal | None, limit: Decimal | None, price: Decimal) -> Sized:
+    """What this entry is for, by the prices of this moment; a re-entry is sized anew."""
+    unpriced = _why_not_priced(wish.type, trigger, limit)
+    if unpriced is not None:
+        return Sized(ZERO, why_not=unpriced)
+    size, instrument, worst = draft.rules.size, draft.rules.instrument, limit or trigger or price
+    loss = loss_of_a_unit(draft, wish.side, worst) if size.by is By.RISK else ZERO
+    return sized(size, instrument, dearest(wish.side, price, trigger, limit), loss)
 
 
 def _limit(draft: Draft, wish: Enter) -> Decimal | None:
