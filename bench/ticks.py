@@ -39,6 +39,7 @@ from state.clock import SystemClock  # noqa: E402
 from state.instrument import Instrument  # noqa: E402
 from state.rules import Rules  # noqa: E402
 from state.session import Session  # noqa: E402
+from state.sizing import fixed  # noqa: E402
 from state.snapshot import Snapshot  # noqa: E402
 from state.symbol_state import SymbolState, Work  # noqa: E402
 from strategies.eighty_twenty import EightyTwenty  # noqa: E402
@@ -77,6 +78,9 @@ class Silence:
 
     def fill(self, row: FillRow) -> None:
         raise AssertionError(row)
+
+    def venue_open(self, why_not: str | None) -> None:
+        raise AssertionError(why_not)
 
     def order_unclear(self) -> None:
         pass
@@ -130,7 +134,7 @@ def symbol_state(symbol: str, outbox: Silence, clock: SystemClock) -> SymbolStat
     )
     setup = EightyTwenty.Setup(symbol, Decimal(5), Decimal("2.00"), Decimal("1.50"), date(2026, 11, 19))
     strategy = EightyTwenty(EightyTwenty.Params(), setup, instrument, session)
-    rules = Rules(instrument, strategy, Decimal(5), "20261120", session.entry_from_ms, session.cutoff_ms)
+    rules = Rules(instrument, strategy, fixed(Decimal(5)), "20261120", session.entry_from_ms, session.cutoff_ms)
     return SymbolState(Snapshot(symbol), rules, outbox, clock)
 
 

@@ -53,7 +53,7 @@ class Unavailable(BrokerError):
 
 
 class Paced(Unavailable):
-    """Nothing was sent: our own brake holds it back for the venue's limits. The venue is well, and nobody counts this against it."""
+    """Our own brake held it back for the venue's limits: nothing was sent, and nobody counts it against the venue."""
 
 
 class Unreadable(Unavailable):

@@ -348,7 +348,7 @@ class Feed:
     def _down(self, reason: str) -> None:
         connection = self._present()
         self._connection = None
-        had_ticks = self._path.seen() > connection.first_seen
+        had_ticks = not self._path.channels or self._path.seen() > connection.first_seen  # a stream of orders has none
         ready_ms, now_ms = connection.ready_ms, self._clock.monotonic_ms()
         if had_ticks and ready_ms is not None and now_ms - ready_ms >= self._limits.stable_ms:
             self._backoff.reset()

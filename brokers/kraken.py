@@ -1,11 +1,12 @@
-"""Kraken spot over REST: our calls in its words, its answers in ours (venues/kraken.md). Orders go out here, never over the socket.
+"""Kraken spot over REST: our calls in its words, its answers in ours (venue sheet). Orders go out here, never over the socket.
 
 Owns the request fields, the deadline of each order, and what a look may cost. Must never: send anything twice, take a failed read
 for an empty one, keep a state of an order and report it as fresh, or touch the whole account (cancel-all, dead-man switch).
 
-What the venue does that one would not expect. A Starter key affords one private call in 5 s: each look is one call, for the orders
-that we know of, and now and then for all that rest. Balances come every 45 s, executions from the stream (kraken_stream.py),
-and from the trade query only where the book tells of one that nobody has heard of. A trail is sent every 15 s at most.
+What the venue does that one would not expect. A Starter key affords one private call in 5 s: each look is one call, for the
+orders that we know of, and now and then for all that rest. Balances come every 45 s, executions from the stream
+(kraken_stream.py), and from the trade query only where the book tells of one that nobody has heard of. A trail is sent every
+15 s at most.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class Kraken:
         self._private("AmendOrder", fields, Asked.ORDER, _lane(order), 0)
 
     def cancel(self, order: Order) -> None:
-        """Always urgent. Only what the book then shows is the end of it: `pending` and "unknown order" do not say how it ended."""
+        """Always urgent. `pending` and "unknown order" do not say how it ended: only what the book then shows is the end."""
         self._engine.count(self._names.rest(order.symbol), 8)
         found, _ = self._private("CancelOrder", {"txid": _known_id(order)}, Asked.ORDER, Lane.URGENT, 0)
         count = found.get("count") if isinstance(found, dict) else None
@@ -165,7 +166,7 @@ class Kraken:
     # --- reads ---
 
     def order(self, order: Order) -> OrderRow | None:
-        """By its venue id. An empty answer is no proof: it is then looked for by our own id, among what rests and what is over."""
+        """By its venue id. An empty answer is no proof: it is then looked for by our own id, in both lists."""
         venue_id, lane = _known_id(order), _lane(order)
         found = self._query([venue_id], lane)
         if not found:

@@ -75,7 +75,7 @@ class Key:
         with self._lock:
             self._nonce = max(self._clock.now_ms() * 1_000_000, self._nonce + 1)
             nonce = str(self._nonce)
-        body = urlencode({"nonce": nonce, **fields}, safe=":").encode()
+        body = urlencode({"nonce": nonce, **fields}, safe=":,").encode()
         headers = {
             "API-Key": self._public,
             "API-Sign": sign(self._secret, path, nonce, body),

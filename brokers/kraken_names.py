@@ -32,13 +32,13 @@ class Names:
 
     def add(self, symbol: str, pair_id: str, altname: str, wsname: str, base: str, quote: str) -> tuple[str, str]:
         """From now on all of these are `symbol`. Returns the names of its two currencies."""
-        socket = "/".join(OLD_NAMES.get(part, part) for part in wsname.split("/"))
-        self._spelling.add(symbol, pair_id, altname, wsname, socket)
-        names = tuple(socket.split("/"))
+        streamed = "/".join(OLD_NAMES.get(part, part) for part in wsname.split("/"))
+        self._spelling.add(symbol, pair_id, altname, wsname, streamed)
+        names = tuple(streamed.split("/"))
         with self._lock:
             self._assets |= {base: names[0], quote: names[-1]}
         self._rest[symbol] = altname
-        self.symbols[socket] = symbol
+        self.symbols[streamed] = symbol
         return names[0], names[-1]
 
     def ours(self, name: object) -> str:

@@ -1,7 +1,7 @@
 """Kraken's WebSocket v2 dialects: public trades, and the private channel of our executions (venue sheet, section 11).
 
-Pure but for one injected call, which fetches the token of a private connection. A frame that cannot be read is `Noise`, a row of an
-order that lacks what it must say is `Incomplete`; neither is ever an exception. Prices and quantities go from text to Decimal.
+Pure but for one injected call, which fetches the token of a private connection. A frame that cannot be read is `Noise`, a
+row that says too little of its order is `Incomplete`; neither is ever an exception. Numbers go from text to Decimal.
 
 What the venue does that one would not expect: an answer for each symbol, so that one channel's must not count for another's; a
 snapshot of old trades on subscribing; rows that name an order only by its id; "partially_filled" of an order that is full.
@@ -302,7 +302,7 @@ class KrakenOrders:
         reason = printable(str(row.get("reason") or row.get("cancel_reason") or ""))
         state = reported(word, order.qty, filled, reason)
         if not whole and not state.closed:
-            return [Incomplete(f"{where} does not say at which prices it works now; asking the venue")]
+            return []  # at which prices it works now, the books tell: an amend of ours is read back at once
         return [
             OrderRow(
                 venue_id=row["order_id"],

@@ -1,4 +1,4 @@
-"""Kraken's words and ours: status words, order kinds and error texts, each in the one table that everything reads (venue sheet, 6, 7).
+"""Kraken's words and ours: status words, order kinds and error texts, each in one table (venue sheet, sections 6 and 7).
 
 A status word that is not in the table is UNCLEAR; an error text that is not there is looked at by its category. Pure.
 """

@@ -27,8 +27,8 @@ from brokers.spelling import Spelling
 from state.orders import ZERO, OrderType, Side
 from state.threads import Threads
 
-KEPT_CHAINS = 10_000
-KEPT_FILLS = 20_000
+KEPT_CHAINS = 2_000  # at 1.3 KB
+KEPT_FILLS = 4_000
 KEPT_LINKS = 64  # of one chain: those before can fill no more
 DAY_MS = 86_400_000
 News: TypeAlias = OrderRow | FillRow | Incomplete | Trouble
@@ -236,12 +236,8 @@ class TransactionLog:
         if chain is None:
             return
         reason = text(cancel, "reason")
-        successor = text(cancel, "replacedByOrderID")
-        if reason == REPLACED and successor:
-            self._of[successor] = chain
-            return
-        if chain.state is Reported.FILLED:
-            return
+        if chain.state is Reported.FILLED or (reason == REPLACED and text(cancel, "replacedByOrderID")):
+            return  # the order that goes on says so itself
         chain.changed_ms, chain.reason = time_ms(cancel.get("time")), reason
         if not chain.fills and len(chain.links) == 1 and text(cancel, "batchID") == chain.batch:
             chain.state, chain.stood = Reported.REJECTED, False
@@ -282,6 +278,7 @@ class TransactionLog:
         return printable(self._spelling.ours(name)) if name else ""
 
     def _make_room(self) -> None:
+        """Of what has ended, the oldest goes."""
         while len(self._chains) > KEPT_CHAINS:
             over = next((chain for chain in self._chains.values() if chain.state.closed), None)
             if over is None:
@@ -296,14 +293,16 @@ class TransactionLog:
     def rows(self) -> list[OrderRow]:
         """Every order that stands, or that ended less than a day before the newest transaction."""
         with self._lock:
-            return [chain.row() for chain in self._chains.values() if chain.symbol and chain.stood and self._shown(chain)]
-
-    def _shown(self, chain: Chain) -> bool:
-        return not chain.state.closed or self._newest_ms - chain.changed_ms <= DAY_MS
+            chains = [chain for chain in self._chains.values() if chain.symbol and chain.stood]
+            return [chain.row() for chain in chains if not chain.state.closed or self._today(chain.changed_ms)]
 
     def fills(self) -> list[FillRow]:
         with self._lock:
-            return [fill for fill in self._fills if self._newest_ms - fill.at_ms <= DAY_MS]
+            return [fill for fill in self._fills if self._today(fill.at_ms)]
+
+    def _today(self, at_ms: int) -> bool:
+        """Less than a day before the newest transaction, by the venue's own times; what has none is shown."""
+        return not at_ms or self._newest_ms - at_ms <= DAY_MS
 
     def row(self, venue_id: str) -> OrderRow | None:
         with self._lock:

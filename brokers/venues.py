@@ -14,14 +14,14 @@ from brokers.client_ids import ClientIds
 from brokers.coinbase import STOP_SLIPPAGE, Coinbase
 from brokers.coinbase_sign import Signer
 from brokers.coinbase_stream import CoinbaseOrders, CoinbasePrices
-from brokers.line_stream import LineStream
-from brokers.oanda import Oanda, headers
-from brokers.oanda_log import TransactionLog
-from brokers.oanda_stream import OandaPrices, OandaTransactions
 from brokers.kraken import Kraken
 from brokers.kraken_key import Key
 from brokers.kraken_names import Executions, Names
 from brokers.kraken_stream import KrakenOrders, KrakenPrices
+from brokers.line_stream import LineStream
+from brokers.oanda import Oanda, headers
+from brokers.oanda_log import TransactionLog
+from brokers.oanda_stream import OandaPrices, OandaTransactions
 from brokers.openalgo import OpenAlgo
 from brokers.openalgo_stream import OpenAlgoStream
 from brokers.skew import Skew

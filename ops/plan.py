@@ -17,6 +17,7 @@ from ops.report import SymbolFacts
 from state.instrument import Instrument
 from state.rules import Able, Rules
 from state.session import Calendar, CalendarError, Session
+from state.sizing import fixed
 from state.snapshot import Snapshot
 from state.strategy import Strategy, View
 from state.symbol_state import SymbolState
@@ -71,7 +72,7 @@ def make_rules(
     return Rules(
         instrument=instrument,
         strategy=strategy,
-        qty=planned.qty,
+        size=fixed(planned.qty),
         day=f"{session.day:%Y%m%d}",
         entry_from_ms=session.entry_from_ms,
         cutoff_ms=session.cutoff_ms,
@@ -123,7 +124,7 @@ def guard_rules(config: Config, symbol: str, qty: Decimal, instrument: Instrumen
     return Rules(
         instrument=instrument,
         strategy=Guard(Guard.Params(), Guard.Setup(symbol, qty), instrument, session),
-        qty=qty,
+        size=fixed(qty),
         day=f"{session.day:%Y%m%d}",
         entry_from_ms=session.entry_from_ms,
         cutoff_ms=session.cutoff_ms,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from typing import TypeVar
 
 from brokers.base import (
@@ -156,14 +157,27 @@ class SimBroker:
             if fates.strikes(kind):
                 silence_ms, late_ms = fates.amount(*SILENCE_MS), fates.amount(least_ms, most_ms)
                 as_sent = kind.endswith("beyond_window")  # one promise broken is enough for one order
-                self._desk.later(silence_ms + late_ms, (lambda: self._desk.accept(order, as_sent=True)) if as_sent else act)
+                self._desk.later(
+                    silence_ms + late_ms,
+                    (lambda: self._desk.accept(order, as_sent=True)) if as_sent else partial(self._act_late, order, act),
+                )
                 self._be_silent(order, late_ms, silence_ms)
         try:
             return act()
         finally:
             if fates.strikes(f"{call}.lost_back"):
-                self._be_silent(order, 0)
+                self._be_silent(order, self._doubt_ms(order))
             self._wait(BACK_MS, f"{call}.slow_back")
+
+    def _act_late(self, order: Order, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        finally:
+            self._world.troubled(self._doubt_ms(order), order.symbol)
+
+    def _doubt_ms(self, order: Order) -> int:
+        """How long an order without an answer is looked for, once it is in the book: not at all if it looks like itself."""
+        return SETTLE_MS if order.client_id in self._desk.altered else 0
 
     def _be_silent(self, order: Order, effect_ms: int, silence_ms: int | None = None) -> None:
         """No answer. `effect_ms`: how long nobody can know what has become of it."""

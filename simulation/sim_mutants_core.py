@@ -62,7 +62,7 @@ MUTANTS: tuple[Mutant, ...] = (
                 "entering=s.entry is not None and s.entry.status is not Status.UNKNOWN,",
             ),
         ),
-        ("I1", "I3"),
+        ("I12", "I1", "I3"),
     ),
     Mutant(
         "entries used are not counted",
@@ -86,7 +86,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "an entry without an answer is sent again under its old id",
         "CON-09",
         (Edit("state.answers", UNANSWERED, "        draft.try_later(slot)\n"),),
-        ("I3", "I1"),
+        ("I12", "I3", "I1"),
     ),
     Mutant(
         "a time-out frees the slot",
@@ -158,7 +158,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a trailed stop is logged and never reaches the venue",
         "PRO-06",
         (Edit("state.draft", "        self.commands.append(Replace(order, qty, trigger, order.limit_price))\n", ""),),
-        ("I12", "I4"),
+        ("I5", "I12", "I4"),
     ),
     Mutant("the trail may loosen", "PRO-07", (LOOSENS,), ("I6",)),
     Mutant(
@@ -207,13 +207,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ("I5",),
     ),
     Mutant(
-        "the exit is as large as the order was, not as what is held",
+        "the exit is as large as what was bought, not as what is left of it",
         "EXI-07",
         (
             Edit(
                 "state.machine",
                 "OrderType.MARKET, abs(s.position), reason=",
-                "OrderType.MARKET, draft.rules.size.amount, reason=",
+                'OrderType.MARKET, s.ledger.filled(s.trip or "") or abs(s.position), reason=',
             ),
             Edit("state.machine", "    if order.qty > abs(s.position):\n", "    if False:\n"),
             Edit("brokers.desk", "        if ours * side.sign <= -qty:\n", "        if True:\n"),
@@ -315,7 +315,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "the lock is let go while a decision is made",
         "CON-02 CON-07",
         (NO_GUARD, Edit("state.symbol_state", DECIDED, DECIDED + LET_GO)),
-        ("I3", "I1", "I5", "I12", "defect"),
+        ("I4", "I3", "I1", "I5", "I12", "defect"),
     ),
     Mutant(
         "only decisions with something to do are journaled",
@@ -340,7 +340,7 @@ MUTANTS: tuple[Mutant, ...] = (
                 "if order.status is Status.INTENT:",
             ),
         ),
-        ("I5", "I9", "I1"),
+        ("I12", "I5", "I9", "I1"),
     ),
     Mutant(
         "a restart forgets the level of the stop, and does not take it from what rests either",

@@ -49,9 +49,14 @@ MUTANTS: tuple[Mutant, ...] = (
         ("I3",),
     ),
     Mutant(
-        "an entry goes out though it could not be journaled",
+        "an entry goes out though it could not be journaled, and the desk does not look whether entries are off",
         "CRA-08",
-        (Edit("brokers.desk", "        if not written:\n", "        if False:\n"),),
+        (
+            Edit("brokers.desk", "        if not written:\n", "        if False:\n"),
+            Edit(
+                "state.machine", "    if s.blocks:\n        return s.blocks[0][1]\n    return s.halted\n", "    return s.halted\n"
+            ),
+        ),
         ("I3",),
         300,
         ("host.disk_full", "host.kill"),
@@ -60,7 +65,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "work that came while its symbol was busy is forgotten",
         "CON-17",
         (Edit("brokers.desk", "            if symbol in self._lanes:\n", "            if False:\n"),),
-        ("I4", "I12"),
+        ("I3", "I4", "I12"),
     ),
     Mutant(
         "two desks work for one symbol at a time",
@@ -144,7 +149,7 @@ MUTANTS: tuple[Mutant, ...] = (
             Edit("brokers.reports", "self.settle_ms = int(settle_window_s * 1000)", "self.settle_ms = 0"),
             Edit("brokers.reports", "elif order.client_id not in self._absent:", "elif False:"),
         ),
-        ("I5", "I9", "I1"),
+        ("I12", "I5", "I9", "I1"),
     ),
     Mutant(
         "an amend without an answer may be followed by another at once",
@@ -189,13 +194,13 @@ MUTANTS: tuple[Mutant, ...] = (
                 "            fills = []\n        except",
             ),
         ),
-        ("I2", "I12"),
+        ("I5", "I2", "I12"),
     ),
     Mutant(
         "positions are never compared",
         "REC-05 REC-12",
         (Edit("brokers.poller", "            held = self._broker.positions() if positions else None\n", ""),),
-        ("I5", "I9"),
+        ("I4", "I5", "I9"),
     ),
     # -- feed and switchboard
     Mutant(
@@ -298,7 +303,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a recovered journal does not know that a stop rests",
         "CRA-03",
         (Edit("state.journal", BEGUN, _resumed(stop="None")),),
-        ("I5",),
+        ("I3", "I5"),
     ),
     Mutant(
         "a restart counts the executions of the day once more",
@@ -311,12 +316,6 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
         ),
         ("I5", "I4", "I2"),
-    ),
-    Mutant(
-        "a restart knows of the orders that ended long ago no more than a snapshot keeps",
-        "CRA-03 REC-08",
-        (Edit("state.journal", BEGUN, BEGUN.replace("self.repaired, ids", "self.repaired, {}")),),
-        ("I12", "I11"),
     ),
     Mutant(
         "a start looks at no journal",

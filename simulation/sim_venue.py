@@ -44,12 +44,15 @@ class OrderDesk:
 
     def __init__(self, world: World, fates: Fates) -> None:
         self._world, self._fates = world, fates
+        self.altered: dict[str, None] = {}  # client order ids of what is not in the book as it was sent
 
     # -- orders ----------------------------------------------------------------------------------------------------------------
 
     def accept(self, order: Order, as_sent: bool = False) -> str:
         world, fates = self._world, self._fates
         booked, fills = (None, True) if as_sent else self._on_the_way(order)
+        if booked is not None:
+            self.altered[order.client_id] = None
         venue_id = world.submit(order, booked)
         if not fills:
             world.engine.caps[venue_id] = ZERO

@@ -21,6 +21,7 @@ from state.events import EntriesOff, EntriesOn, FlattenAsked, HaltAsked
 from state.orders import ZERO, OrderType, Side, Status
 from state.risk import RiskBudget
 from state.rules import STOPPING, Rules
+from state.sizing import fixed
 from state.snapshot import Snapshot
 from state.strategy import Enter, MoveStop, Strategy, View, Wish
 from state.symbol_state import SymbolState, Work
@@ -64,7 +65,7 @@ def rules(max_entries: int = 3, can_replace: bool = True) -> Rules:
     return Rules(
         instrument=INSTRUMENT,
         strategy=STRATEGY,
-        qty=Decimal(5),
+        size=fixed(Decimal(5)),
         day=DAY,
         entry_from_ms=0,
         cutoff_ms=CUTOFF_MS,

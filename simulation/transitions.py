@@ -30,6 +30,7 @@ from state.machine import decide
 from state.orders import Order, OrderType, Purpose, Side, Status
 from state.reports import OrderRow, Reported
 from state.rules import Rules
+from state.sizing import fixed
 from state.snapshot import Snapshot
 from state.strategy import Strategy, View
 
@@ -49,7 +50,7 @@ class Holder(Strategy):
 def _rules() -> Rules:
     instrument = Instrument("SYM", "NSE", Decimal("0.05"))
     strategy = Holder(Holder.Params(), Holder.Setup("SYM", Decimal(5)), instrument, None)  # type: ignore[arg-type]
-    return Rules(instrument, strategy, Decimal(5), "20261120", entry_from_ms=0, cutoff_ms=10**9, max_entries=3)
+    return Rules(instrument, strategy, fixed(Decimal(5)), "20261120", entry_from_ms=0, cutoff_ms=10**9, max_entries=3)
 
 
 def _order(purpose: Purpose, status: Status) -> Order:

@@ -29,6 +29,7 @@ KINDS: dict[str, Kind] = {
 }
 LOOKS_MS = 1_000  # between two occasions to do something
 LEARNT_MS = 12_000  # a trade by hand is told by positions alone, and those twice
+LOOSE_TICKS = 5  # from the trigger of their stop to its limit
 AWAY = Decimal("0.95")  # of the last price: a buy limit there rests
 
 
@@ -113,13 +114,16 @@ class _People:
             self._world.by_hand(_order(symbol, Side.BUY, OrderType.LIMIT, qty, limit=limit))
 
     def _protect(self, symbol: str) -> None:
+        """With a limit, which ours have not: a stop like one of ours that is lost could not be told from it by anybody."""
         last, held = self._world.engine.last(symbol), self._world.held(symbol)
         if last is None or not held:
             return
         side = Side.SELL if held > 0 else Side.BUY
-        trigger = last + side.sign * self._fates.amount(2, 40) * self._world.instruments[symbol].tick_size
-        if trigger > 0:
-            self._world.by_hand(_order(symbol, side, OrderType.STOP, abs(held), trigger=trigger))
+        tick = self._world.instruments[symbol].tick_size
+        trigger = last + side.sign * self._fates.amount(2, 40) * tick
+        limit = trigger + side.sign * LOOSE_TICKS * tick
+        if min(trigger, limit) > 0:
+            self._world.by_hand(_order(symbol, side, OrderType.STOP_LIMIT, abs(held), limit=limit, trigger=trigger))
 
     def _cancel(self, row: OrderRow) -> None:
         self._world.cancel(row.venue_id)

@@ -19,7 +19,7 @@ from simulation.primitives import SimLock
 from simulation.scheduler import Scheduler
 from simulation.watch_book import Book, Moved
 from simulation.watch_end import Ended, broken_promises, judge_the_end
-from simulation.watch_excuses import ASSUMPTIONS, MOVERS, RESEMBLING, groundless, quarantined
+from simulation.watch_excuses import ASSUMPTIONS, LYING, MOVERS, RESEMBLING, groundless, quarantined
 from simulation.watch_lasting import Bounds, Lasting, Patience, exceeding, in_the_book, in_the_runner, names
 from simulation.watch_runner import Wishes
 from simulation.world import World
@@ -239,6 +239,9 @@ class Watch:
     def _has_struck(self, kinds: frozenset[str]) -> bool:
         return any(fate.kind in kinds for fate in self._world.fates.struck)
 
+    def _lied_to(self) -> bool:
+        return sum(fate.kind in LYING for fate in self._world.fates.struck) > 1
+
     def _judge_lost(self, order: Order) -> None:
         """I3: no committed intent names this order. With a full disk exits go on, and a kill leaves no trace; entries wait."""
         if order.purpose is not Purpose.ENTRY and self._has_struck(frozenset({"host.disk_full"})):
@@ -323,7 +326,7 @@ class Watch:
             s = state.snapshot
             if s.halted and self._has_struck(ASSUMPTIONS | RESEMBLING if quarantined(s) else ASSUMPTIONS):
                 self._beyond_us.add(symbol)  # told, and left to a person
-            elif groundless(s) and not self._has_struck(ASSUMPTIONS | RESEMBLING):
+            elif groundless(s) and not self._has_struck(ASSUMPTIONS | RESEMBLING) and not self._lied_to():
                 self.broken("I12", symbol, f"halted without a reason: {s.halted}", f"halted/{symbol}")
             yield from in_the_book(self._books[symbol], over, bounds, self._bare_ms())
             yield from in_the_runner(s, self._ticking(symbol, now_ms), bounds)

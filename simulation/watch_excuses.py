@@ -14,6 +14,8 @@ RESEMBLING = frozenset({"orders.retyped", "orders.shrunk", "orders.moved", *trou
 MOVERS = frozenset(
     {"orders.moved", "orders.beyond_window", "replace.bent", "people.tighten_stop", "people.loosen_stop", "host.disk_full"}
 )
+# Answers about positions that are not true: two of them that agree are believed, and the symbol halts.
+LYING = frozenset({"reads.no_positions", "reads.zero_positions", "reads.stale_positions"})
 
 
 def quarantined(s: Snapshot) -> bool:

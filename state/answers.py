@@ -113,7 +113,7 @@ def _unanswered(draft: Draft, event: WentUnanswered) -> None:
     if slot is None:
         return
     if event.act is Act.REPLACE:
-        missing = getattr(draft.s, slot).asked_qty is not None
+        missing = getattr(draft.s, slot).asked_qty is not None or getattr(draft.s, slot).attempts > 0
         draft.change(slot, late_ms=draft.mono_ms + draft.rules.settle_ms if missing else 0)
     order = getattr(draft.s, slot)
     if order.status is Status.INTENT and event.act is Act.SUBMIT:

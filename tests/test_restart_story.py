@@ -15,6 +15,7 @@ from ops.plan import edited_while_held, plan_day
 from state.events import Restarted
 from state.orders import Side, Status
 from state.reports import Reported
+from state.sizing import fixed
 from state.snapshot import Phase, Snapshot
 from strategies import STRATEGIES
 from tests.brokers.doubles import done_but_lost, lost
@@ -152,7 +153,7 @@ def test_a_position_keeps_its_stop_and_size_when_the_file_was_edited(side: Side)
     story.hold()
     level = story.s.stop_price
     edited = msgspec.structs.replace(
-        story.rules[SYMBOL], qty=D(7), strategy=Plan(side, stop=D("700.00") if side is Side.BUY else D("760.00"))
+        story.rules[SYMBOL], size=fixed(D(7)), strategy=Plan(side, stop=D("700.00") if side is Side.BUY else D("760.00"))
     )
     story.rules[SYMBOL] = edited
 

@@ -102,14 +102,14 @@ LOST_AFTER = Fault(0.0)
 OK = Fault(0.0, honest=True)
 
 
-def late(seconds: float) -> Fault:
-    """No answer, and carried out long after."""
+def late(seconds: float = float("inf")) -> Fault:
+    """No answer, and carried out long after: so many seconds, or when the test says `let_go`."""
     return Fault(seconds)
 
 
-def answers(status: int, body: Json | str, acts: bool = False, **headers: str) -> Fault:
+def answers(status: int, body: Json | str, acts: bool = False, headers: Json | None = None) -> Fault:
     content = body if isinstance(body, str) else json.dumps(body)
-    return Fault(0.0 if acts else None, (status, content.encode()), headers=tuple(headers.items()))
+    return Fault(0.0 if acts else None, (status, content.encode()), headers=tuple((headers or {}).items()))
 
 
 def no(reason: str, **more: Any) -> Fault:
@@ -164,6 +164,7 @@ class CoinbaseDouble:
             "portfolio_type": "DEFAULT",
         }
         self.tokens_valid = True  # False: every token is refused
+        self.behind_ms = 0  # how far the venue's clock is behind this machine's
         self.holds = True  # what a resting sell would sell cannot be sold twice
         self.heartbeat_s = 0.2
         self.page = 1_000
@@ -180,6 +181,7 @@ class CoinbaseDouble:
         self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._lock = threading.RLock()  # guards everything above
         self._timers: list[threading.Timer] = []
+        self._held: list[Seen] = []
         self._stopping = threading.Event()
 
     # -- for tests -------------------------------------------------------------------------------------------------------
@@ -221,6 +223,11 @@ class CoinbaseDouble:
         """What happens to the next calls of this path (without the base), one by one."""
         with self._lock:
             self._faults[path].extend(faults)
+
+    def let_go(self) -> None:
+        """What was held up is carried out now."""
+        while self._held:
+            self._route(self._held.pop(0))
 
     def price(self, product_id: str, price: str, available: str | None = None) -> None:
         """One trade of this product."""
@@ -482,7 +489,9 @@ class CoinbaseDouble:
         if not seen.path.startswith("market/") and seen.path != "time" and not self._known(seen):
             return 401, b"Unauthorized", ()
         said: tuple[int, Json] = (500, {})
-        if fault.acts_after_s:
+        if fault.acts_after_s == float("inf"):
+            self._held.append(seen)
+        elif fault.acts_after_s:
             timer = threading.Timer(fault.acts_after_s, self._route, [seen])
             self._timers.append(timer)
             timer.start()
@@ -498,12 +507,15 @@ class CoinbaseDouble:
 
     def token_is_good(self, token: str, uri: str | None) -> bool:
         try:
-            claims = jwt.decode(token, _KEY.public_key(), ["ES256"], options={"verify_aud": False}, leeway=2)
+            options: Any = {"verify_aud": False, "verify_exp": False, "verify_nbf": False}
+            claims = jwt.decode(token, _KEY.public_key(), ["ES256"], options=options)
         except jwt.PyJWTError:
             return False
         header = jwt.get_unverified_header(token)
         fresh = all(header != known["header"] for known in self.tokens)  # a nonce comes once
-        good = claims.get("uri") == uri and claims["sub"] == header["kid"] == KEY_NAME and claims["exp"] - claims["nbf"] == 120
+        now_s = (ms() - self.behind_ms) / 1000
+        good = claims["nbf"] - 2 <= now_s < claims["exp"] and claims.get("uri") == uri
+        good = good and claims["sub"] == header["kid"] == KEY_NAME and claims["exp"] - claims["nbf"] == 120
         if good and fresh and self.tokens_valid:
             self.tokens.append({"header": header, "claims": claims})
             return True
@@ -635,6 +647,9 @@ def _handler(double: CoinbaseDouble) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(int(ms() - double.behind_ms) // 1000)
 
         def log_message(self, *_: object) -> None:
             """Quiet."""

@@ -559,9 +559,11 @@ class _Handler(BaseHTTPRequestHandler):
                 return None
             if fault is not None and fault.kind == "cancelled":
                 double._faults["cancelled"].append(fault)
-            answer = json.dumps(act() if fault is None or fault.kind != "stale" else _stale(act(), fault.behind))
             if fault is not None and fault.kind == "lost_after":
+                with suppress(Answer):
+                    act()
                 return None
+            answer = json.dumps(act() if fault is None or fault.kind != "stale" else _stale(act(), fault.behind))
             return (201 if call in ("create", "replace") else 200), "<html>" if fault and fault.kind == "garbage" else answer, {}
         except Answer as other:
             return other.status, json.dumps(other.body | {"lastTransactionID": str(double.last_id)}), {}

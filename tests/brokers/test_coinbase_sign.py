@@ -1,7 +1,7 @@
 """Coinbase's tokens: every spelling of a key, one token per request, and nothing of a key in any text.
 
-There is no published vector (ES256 is randomised): tokens are decoded and verified with the public key. Ed25519 is not: its vector is
-RFC 8032's.
+There is no published vector (ES256 is randomised): tokens are decoded and verified with the public key. For Ed25519 there is RFC
+8032's.
 """
 
 from __future__ import annotations
@@ -168,4 +168,6 @@ def test_without_the_extra_packages_it_is_said_how_to_get_them(missing: str, mon
 def test_a_signer_shows_nothing_of_its_key() -> None:
     made = signer()
 
-    assert not any(line in repr(made) + json.dumps(repr(vars(made))) for line in SECRET.split("\n") if line and "-----" not in line)
+    assert not any(
+        line in repr(made) + json.dumps(repr(vars(made))) for line in SECRET.split("\n") if line and "-----" not in line
+    )

@@ -49,6 +49,9 @@ class Recorder:
     def fill(self, row: FillRow) -> None:
         self._hear("fill", row)
 
+    def venue_open(self, why_not: str | None) -> None:
+        self._hear("open", why_not)
+
     def order_unclear(self) -> None:
         self._hear("unclear")
 

@@ -19,6 +19,7 @@ from state.orders import Order
 from state.reports import OrderRow, Reported
 from state.rules import Rules
 from state.session import Session
+from state.sizing import fixed
 from state.snapshot import Snapshot
 from state.symbol_state import SymbolState, Work
 from strategies.eighty_twenty import EightyTwenty
@@ -55,7 +56,7 @@ class Trading:
         setup = EightyTwenty.Setup(symbol, D(5), D("731.15"), D("730.65"), date(2026, 11, 19))
         strategy = EightyTwenty(EightyTwenty.Params(max_entries=max_entries), setup, instrument, session)
         rules = Rules(
-            instrument, strategy, D(5), "20261120", session.entry_from_ms, session.cutoff_ms, max_entries, can_replace=can_replace
+            instrument, strategy, fixed(D(5)), "20261120", session.entry_from_ms, session.cutoff_ms, max_entries, can_replace=can_replace
         )
         self.outbox = FakeOutbox()
         self.state = SymbolState(Snapshot(symbol), rules, self.outbox, self.clock, bar_origin_ms=at("00:00:00"))

@@ -315,6 +315,19 @@ def test_each_broker_has_its_own_addresses(load_text: Load) -> None:
     ]
 
 
+def test_how_far_a_stop_may_slip_is_said_for_the_venue_without_stops_at_market_alone(
+    load_text: Load, mistakes: Callable[..., list[str]]
+) -> None:
+    """Coinbase turns a stop into a stop-limit: 5 % of room unless the file says otherwise."""
+    on = MINIMAL + "broker: {name: coinbase%s}\n"
+
+    said = [load_text(on % more).broker.stop_slippage for more in ("", ", stop_slippage: 0.02")]
+
+    assert said == [Decimal("0.05"), Decimal("0.02")]
+    assert load_text(MINIMAL).broker.stop_slippage is None
+    assert mistakes(on % ", stop_slippage: 1") == ["broker.stop_slippage: must be a number above 0 and below 1, not 1"]
+
+
 BAD_ROWS = [
     ("{symbol: A, qty: 5, entry_price: 1, setup_date: 2026-11-19}", ["trigger_price: is missing"]),
     ("{qty: 5, entry_price: 2, trigger_price: 1, setup_date: 2026-11-19}", ["symbol: is missing"]),

@@ -17,6 +17,7 @@ from state.clock import VirtualClock
 from state.instrument import Instrument
 from state.rules import Able
 from state.session import Session
+from state.sizing import fixed
 from state.snapshot import Snapshot
 from state.strategy import View
 from state.symbol_state import SymbolState
@@ -81,7 +82,7 @@ def test_the_rules_are_the_configs_and_the_sessions(tmp_path: Path) -> None:
 
     rules = make_rules(config, planned, SBIN, session, STRATEGIES, able=replace(ABLE, can_replace=False, settle_ms=31_000))
 
-    assert (rules.instrument, rules.qty, rules.day, rules.max_entries) == (SBIN, D(5), "20261120", 3)
+    assert (rules.instrument, rules.size, rules.day, rules.max_entries) == (SBIN, fixed(D(5)), "20261120", 3)
     assert (rules.can_replace, rules.native_stops, rules.settle_ms) == (False, True, 31_000)
     assert (rules.entry_from_ms, rules.cutoff_ms) == (session.entry_from_ms, session.cutoff_ms)
     assert (rules.entry_timeout_ms, rules.order_timeout_ms, rules.max_retries) == (300_000, 30_000, 2)

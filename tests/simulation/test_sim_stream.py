@@ -91,6 +91,9 @@ class Recorder:
     def fill(self, row: FillRow) -> None:
         self.tell("fill", row.symbol, row)
 
+    def venue_open(self, why_not: str | None) -> None:
+        self.tell("open", "", why_not)
+
     def order_unclear(self) -> None:
         self.tell("unclear")
 

@@ -123,8 +123,9 @@ def test_somebody_protects_our_position_with_a_stop_of_their_own() -> None:
     world.act(LOOKS_MS)
 
     (row,) = theirs(world)
-    assert (row.side, row.type, row.qty, row.state) == (Side.SELL, OrderType.STOP, FIVE, Reported.WORKING)
-    assert row.trigger_price is not None and 2 * TICK <= LAST - row.trigger_price <= 40 * TICK
+    assert (row.side, row.type, row.qty, row.state) == (Side.SELL, OrderType.STOP_LIMIT, FIVE, Reported.WORKING)
+    assert row.trigger_price is not None and row.limit_price == row.trigger_price - 5 * TICK
+    assert 2 * TICK <= LAST - row.trigger_price <= 40 * TICK
 
 
 @pytest.mark.parametrize(

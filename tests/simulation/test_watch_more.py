@@ -43,6 +43,19 @@ def test_a_halt_needs_a_reason_that_the_venue_or_the_strategy_has_given(reason: 
     assert day.broken == broken
 
 
+@pytest.mark.parametrize(("lies", "broken"), [(1, ["I12"]), (2, [])])
+def test_two_answers_that_agree_are_a_reason_to_halt_and_one_is_not(lies: int, broken: list[str]) -> None:
+    """REC-12 and REC-01."""
+    day = Day()
+    for _ in range(lies):
+        day.strikes("reads.no_positions")
+    day.believes(halted="DIVERGED: venue holds 0, our fills say 10")
+
+    day.wait(3_000)
+
+    assert day.broken == broken
+
+
 def _entry(symbol: str) -> Order:
     side, kind, price = Side.BUY, OrderType.STOP_LIMIT, Decimal("100.50")
     return Order(f"{symbol}-20261120-E0", symbol, Purpose.ENTRY, side, kind, TEN, price, price)
@@ -87,3 +100,39 @@ def test_on_the_busy_days_of_the_mutants_triggers_count_and_entries_wait_until_t
 
     assert {strategy.params.trigger_window_ms for strategy in config.strategies} == {24 * 3_600_000}
     assert config.orders.entry_timeout_ms == 24 * 3_600_000
+
+
+def test_trouble_of_another_symbol_is_no_excuse() -> None:
+    day = Day()
+    day.hold(stop=None)
+    day.world.troubled(60_000, "ITC")
+
+    day.wait(BOUNDS.bare_ms + 200)
+
+    assert day.broken == ["I4"]
+
+
+def test_trouble_of_the_symbol_or_of_all_is_one_until_it_is_over() -> None:
+    day = Day()
+    day.hold(stop=None)
+    day.world.troubled(2_000, "SBIN")
+    day.world.troubled(2_500)
+
+    day.wait(2_500 + BOUNDS.bare_ms - 100)
+    before = day.broken
+    day.wait(400)
+
+    assert (before, day.broken) == ([], ["I4"])
+
+
+def test_trouble_that_comes_again_and_again_is_no_excuse_for_ever() -> None:
+    """Each time it is over half of the bound passes; twice the bound in all is enough."""
+    day = Day()
+    day.hold(stop=None)
+    quiet_ms, rounds = BOUNDS.bare_ms // 2, 0
+    while not day.broken and rounds < 20:
+        day.world.troubled(1_000)
+        day.wait(1_000 + quiet_ms)
+        rounds += 1
+
+    assert (day.broken, 4 <= rounds <= 6) == (["I4"], True)

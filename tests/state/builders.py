@@ -34,6 +34,7 @@ from state.machine import decide
 from state.orders import Order, OrderType, Purpose, Side, Status
 from state.reports import OrderRow, Reported
 from state.rules import Rules
+from state.sizing import fixed
 from state.snapshot import SLOT_OF, Snapshot
 from state.strategy import Bar, Enter, MoveStop, Strategy, View, Wish
 
@@ -118,7 +119,10 @@ def make_rules(side: Side = BUY, strategy: Strategy | None = None, **changes: An
         "cutoff_ms": ist("14:45:00"),
         "max_entries": 3,
     }
-    return Rules(**(known | changes))
+    found = known | changes
+    found.setdefault("size", fixed(found.pop("qty")))
+    found.pop("qty", None)
+    return Rules(**found)
 
 
 def move(side: Side, level: str, why: str = "trail") -> MoveStop:

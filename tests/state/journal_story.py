@@ -38,6 +38,7 @@ from state.machine import decide
 from state.orders import Order, OrderType, Purpose, Side
 from state.reports import OrderRow, Reported
 from state.rules import Rules
+from state.sizing import fixed
 from state.snapshot import SLOT_OF, SLOTS, Snapshot
 from state.strategy import Bar, Enter, MoveStop, Strategy, View, Wish
 from state.symbol_state import Work, _worth_recording
@@ -76,7 +77,7 @@ class Dip(Strategy):
 def rules_of(symbol: str, **changed: Any) -> Rules:
     tick = Decimal("0.05")
     base: dict[str, Any] = {"max_entries": 50, "entry_from_ms": 0, "cutoff_ms": 1 << 60} | changed
-    return Rules(Instrument(symbol, "NSE", tick), Dip(), Decimal(5), "20261120", **base)
+    return Rules(Instrument(symbol, "NSE", tick), Dip(), fixed(Decimal(5)), "20261120", **base)
 
 
 class Story:

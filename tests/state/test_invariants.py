@@ -485,7 +485,7 @@ def test_the_same_invariant_is_told_of_once() -> None:
     for number in range(1, 5):
         told.state.apply(Heartbeat(mono_ms=TEN + number, now_ms=TEN + number))
 
-    assert (len(told.defects), told.state.snapshot.entries_used) == (1, 4)
+    assert (len(told.defects), told.state.snapshot.entries_used) == (1, 3)
 
 
 def test_a_position_stays_protected_while_its_machine_is_broken() -> None:
