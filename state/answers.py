@@ -55,9 +55,9 @@ def _acknowledged(draft: Draft, event: Acknowledged) -> None:
 
 
 def _answered(draft: Draft, slot: str, act: Act) -> None:
-    """An amend that has its answer cannot land later."""
+    """An amend that has its answer cannot land later; of two alike nobody knows which was answered."""
     order = getattr(draft.s, slot)
-    if act is Act.REPLACE and order.late_ms:
+    if act is Act.REPLACE and order.late_ms and not order.repeats:
         draft.change(slot, late_ms=0, changed_ms=order.changed_ms)
 
 
@@ -113,7 +113,7 @@ def _unanswered(draft: Draft, event: WentUnanswered) -> None:
     if slot is None:
         return
     if event.act is Act.REPLACE:
-        missing = getattr(draft.s, slot).asked_qty is not None or getattr(draft.s, slot).attempts > 0
+        missing = getattr(draft.s, slot).asked_qty is not None or getattr(draft.s, slot).repeats
         draft.change(slot, late_ms=draft.mono_ms + draft.rules.settle_ms if missing else 0)
     order = getattr(draft.s, slot)
     if order.status is Status.INTENT and event.act is Act.SUBMIT:

@@ -79,8 +79,8 @@ class Draft:
         self.commands.append(Submit(order))
 
     def replace(self, slot: str, qty: Decimal, trigger: Decimal | None) -> None:
-        late_ms = self.mono_ms + self.rules.settle_ms
-        order = self.change(slot, status=Status.REPLACING, asked_qty=qty, asked_trigger=trigger, late_ms=late_ms, strikes=0)
+        open_still = {"late_ms": self.mono_ms + self.rules.settle_ms, "repeats": getattr(self.s, slot).attempts > 0}
+        order = self.change(slot, status=Status.REPLACING, asked_qty=qty, asked_trigger=trigger, strikes=0, **open_still)
         self.commands.append(Replace(order, qty, trigger, order.limit_price))
 
     def cancel(self, slot: str, reason: str) -> None:

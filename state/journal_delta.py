@@ -46,6 +46,7 @@ ORDER_CODES = {
     "changed_ms": "h",
     "retry_ms": "R",
     "late_ms": "L",
+    "repeats": "e",
     "reason": "r",
     "baseline": "b",
 }

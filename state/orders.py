@@ -77,6 +77,7 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     changed_ms: int = 0
     retry_ms: int = 0
     late_ms: int = 0  # an amend has no answer: until then it may still land (0: none is out)
+    repeats: bool = False  # that amend asks again for what was acknowledged and not done: either of the two may be what lands
     reason: str = ""
     baseline: tuple[str, ...] = ()  # foreign venue order ids that already rested when this was decided
 

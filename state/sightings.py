@@ -176,14 +176,14 @@ def _working(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
 def _landed_or_never(draft: Draft, slot: str, order: Order, event: OrderSeen) -> Order:
     """An amend without an answer: this row proves that it was done, or was asked for when it could not be done any more.
 
-    Asked for again after one that was acknowledged and not done, it may be that one which has landed: only time tells.
+    Where it repeats one that was acknowledged and not done, either may be what this row shows: only time ends that.
     """
     if not order.late_ms:
         return order
     over = event.asked_ms >= order.late_ms
     if order.status is Status.REPLACING:  # the desk has not heard yet
         return draft.change(slot, late_ms=0, changed_ms=order.changed_ms) if over else order
-    if over or (_as_asked(order, event.row) and not order.attempts):
+    if over or (_as_asked(order, event.row) and not order.repeats):
         return draft.change(slot, late_ms=0, asked_qty=None, asked_trigger=None, changed_ms=order.changed_ms)
     return order
 
@@ -196,10 +196,9 @@ def _replaced(draft: Draft, slot: str, order: Order, event: OrderSeen) -> None:
     """An acknowledged change is a request accepted; the venue's row is the fact. One more look, then it counts as not moved."""
     row = event.row
     if _as_asked(order, row):
-        attempts = order.attempts if order.late_ms else 0  # without its answer yet, this may be the one before that has landed
-        done = {"qty": row.qty, "trigger_price": row.trigger_price, "attempts": attempts, "retry_ms": 0}
+        done = {"qty": row.qty, "trigger_price": row.trigger_price, "attempts": 0, "retry_ms": 0}
         draft.change(slot, status=Status.WORKING, asked_qty=None, asked_trigger=None, strikes=0, verified=True, **done)
-    elif order.late_ms:
+    elif order.late_ms and not order.repeats:
         return  # not answered yet: the old values prove nothing
     elif order.strikes == 0:
         draft.change(slot, strikes=1)

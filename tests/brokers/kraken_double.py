@@ -150,7 +150,10 @@ class KrakenDouble:
             serve(make, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=0.2)
             for make in (self._serve_public, self._serve_private)
         ]
-        self._threads = [threading.Thread(target=s.serve_forever, daemon=True) for s in (self._http, *self._sockets)]
+        self._threads = [
+            threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True),
+            *(threading.Thread(target=s.serve_forever, daemon=True) for s in self._sockets),
+        ]
         for thread in self._threads:
             thread.start()
         self.rest_url = f"http://127.0.0.1:{self._http.server_address[1]}"
