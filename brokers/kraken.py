@@ -327,6 +327,7 @@ class Kraken:
             self._key.nonce_accepted()
             return found
         failure = Failure(asked, name, reply)
+        failure.error.args = (self._key.safe(str(failure.error)),)
         if failure.outcome is Outcome.NONCE:
             self._nonce_refused(failure)
         self._key.nonce_accepted()

@@ -83,6 +83,10 @@ class Key:
         }
         return body, headers
 
+    def safe(self, text: str) -> str:
+        """What the venue says, without the key it may have sent back."""
+        return text.replace(self._public, "[key]") if self._public else text
+
     def affords(self, cost: int, up_to: int = LOOKS_UP_TO) -> bool:
         with self._lock:
             return self._level_now() + cost * POINT <= up_to

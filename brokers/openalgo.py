@@ -326,6 +326,8 @@ class OpenAlgo:
     def _failure(self, path: str, asked: Asked, reply: Reply) -> BrokerError:
         failed = failure(asked, reply.status, decode(reply.body))
         failed.args = (f"{path}: {self._safe(str(failed))}",)
+        if isinstance(failed, Unavailable):
+            failed.retry_after_s = reply.retry_after_s
         return failed
 
     def _safe(self, text: str) -> str:

@@ -16,6 +16,7 @@ from state.clock import Clock
 from state.commands import Submit
 from state.events import Restarted
 from state.journal import Journal, Resumed
+from state.ledger import TradeIds
 from state.snapshot import Snapshot
 from state.symbol_state import SymbolState, Work
 
@@ -42,7 +43,7 @@ def _forget_the_stop() -> None:
 
 def _count_again() -> None:
     """A restart counts the executions of the day once more."""
-    _resume_with(lambda snapshot: replace(snapshot, ledger=replace(snapshot.ledger, trade_ids=frozenset())))
+    _resume_with(lambda snapshot: replace(snapshot, ledger=replace(snapshot.ledger, trade_ids=TradeIds())))
 
 
 def _forget_the_user() -> None:

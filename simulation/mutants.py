@@ -179,14 +179,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "an amend that is not seen done at the first look was not done",
         "sightings",
-        "if over or _as_asked(order, event.row):",
+        "if over or (_as_asked(order, event.row) and not order.repeats):",
         "if True:",
         ("short, late amend",),
     ),
     Mutant(
         "an amend counts as not done before its answer has come",
         "sightings",
-        "    elif order.late_ms:\n        return  #",
+        "    elif order.late_ms and not order.repeats:\n        return  #",
         "    elif False:\n        return  #",
         ("short, late amend",),
     ),

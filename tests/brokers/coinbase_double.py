@@ -327,6 +327,8 @@ class CoinbaseDouble:
         ((kind, fields),) = asked["order_configuration"].items()
         if asked["product_id"] not in self.products:
             return "INVALID_PRODUCT_ID"
+        if D(fields["base_size"]) < D(self.products[asked["product_id"]]["base_min_size"]):
+            return "PREVIEW_INVALID_BASE_SIZE_TOO_SMALL"
         if kind.startswith("stop"):
             up = {"BUY": "STOP_DIRECTION_STOP_UP", "SELL": "STOP_DIRECTION_STOP_DOWN"}[asked["side"]]
             if fields["stop_direction"] != up:

@@ -7,6 +7,7 @@ every request that came, in order.
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import threading
 from collections import defaultdict, deque
@@ -42,6 +43,7 @@ class Fault:
     reply: tuple[int, bytes] | None = None
     headers: dict[str, str] = field(default_factory=dict)
     kept: bool = False
+    echoes: bool = False  # "%s" in the reply becomes what was asked, headers and all
 
 
 LOST_BEFORE = Fault()
@@ -137,7 +139,10 @@ class FaultLine:
             return self._passed_on(asked)
         if fault.arrives:
             self._passed_on(asked)
-        return None if fault.reply is None else (*fault.reply, dict(fault.headers))
+        if fault.reply is None:
+            return None
+        status, content = fault.reply
+        return status, content.replace(b"%s", _told_back(asked)) if fault.echoes else content, dict(fault.headers)
 
     def _passed_on(self, asked: Asked) -> tuple[int, bytes, dict[str, str]] | None:
         try:
@@ -152,6 +157,11 @@ class FaultLine:
     def _shifted(self, date: str) -> str:
         when = parsedate_to_datetime(date).astimezone(UTC) - timedelta(seconds=self.behind_s)
         return format_datetime(when, usegmt=True)
+
+
+def _told_back(asked: Asked) -> bytes:
+    """The whole request as it can stand in a JSON text."""
+    return json.dumps(f"{asked.path} {asked.headers} {asked.body.decode()}").encode()[1:-1]
 
 
 class _Server(ThreadingHTTPServer):

@@ -293,6 +293,8 @@ class KrakenDouble:
 
     def _AddOrder(self, fields: dict[str, str]) -> dict[str, Any]:  # noqa: N802
         altname, now_ms = fields["pair"], self.now_ms()
+        if all(altname not in (p.id, p.altname, p.wsname) for p in PAIRS):
+            return {"error": ["EQuery:Unknown asset pair"]}
         if self._engine_over(altname, 1):
             return {"error": ["EOrder:Rate limit exceeded"]}
         if "deadline" in fields:

@@ -78,8 +78,9 @@ class Hand:
             assert self._out.readline() == "played\n"
 
     def close(self) -> None:
-        self._in.close()
+        self._process.kill()  # nobody waits for its last words
         self._process.wait(10)
+        self._in.close()
         self._out.close()
 
 

