@@ -134,7 +134,7 @@ def test_a_violation_is_told_as_the_shortest_story() -> None:
     words = "I0 ('tick', 101) broke I1: entry A-d-E1 beside A-d-E0"  # the runner's own check speaks first
     assert [violation["text"] for violation in result.violations] == [words]
     assert result.violations[0]["trace"][:2] == ["start", "tick: the strategy wants in"]
-    assert len(result.violations[0]["trace"]) == 7
+    assert len(result.violations[0]["trace"]) == 5
 
 
 def test_the_command_prints_what_was_checked_as_json(capsys: pytest.CaptureFixture[str]) -> None:
