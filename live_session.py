@@ -162,13 +162,13 @@ class SessionRun:
                 except Exception as error:  # somebody's strategy: it may raise anything
                     return self._without_strategy(symbol, instrument, able, f"{type(error).__name__}: {error}")
         self._log.warning(f"{symbol}: left by an interrupted session, not for today: protected, closed at the cutoff")
-        return guard_rules(self.config, symbol, instrument.lot_size, instrument, self.session, able)
+        return guard_rules(self.config, symbol, instrument, self.session, able)
 
     def _without_strategy(self, symbol: str, instrument: Instrument, able: Able, error: str) -> Rules:
         """Not traded; what an interrupted session holds of it stays protected."""
         self._log.alarm(f"{symbol}: its strategy cannot be made: {error}")
         self.planned = [_without(row, symbol, f"its strategy cannot be made: {error}") for row in self.planned]
-        return guard_rules(self.config, symbol, instrument.lot_size, instrument, self.session, able)
+        return guard_rules(self.config, symbol, instrument, self.session, able)
 
     def _orders(self, streams: Streams, limits: Limits) -> Feed | None:
         """The second connection, of venues whose order updates do not come with the prices."""

@@ -1,4 +1,7 @@
-"""What a developer runs: `python tasks.py check|test|cover|model|races|mutants|cases|crash|bench`. Windows has no make."""
+"""What a developer runs: `python tasks.py check|test|cover|model|races|mutants|cases|crash|conformance|bench`.
+
+Windows has no make.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +72,13 @@ def crash(arguments: Sequence[str]) -> int:
     return main(list(arguments))
 
 
+def conformance(arguments: Sequence[str]) -> int:
+    """What every broker does, adapter by adapter, as a table; written to docs/conformance.md too."""
+    from tests.brokers.conformance_table import main
+
+    return main(list(arguments))
+
+
 def bench(arguments: Sequence[str]) -> int:
     """Ticks, latency and scale, as JSON."""
     return max(subprocess.call([sys.executable, str(ROOT / "bench" / f"{name}.py"), "--json"]) for name in BENCHMARKS)
@@ -83,6 +93,7 @@ TASKS: dict[str, Callable[[Sequence[str]], int]] = {
     "mutants": mutants,
     "cases": cases,
     "crash": crash,
+    "conformance": conformance,
     "bench": bench,
 }
 
@@ -91,7 +102,7 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
         print(__doc__)
         for name, task in TASKS.items():
-            print(f"  {name:7} {task.__doc__}")
+            print(f"  {name:11} {task.__doc__}")
         return 2
     sys.path.insert(0, str(ROOT))
     return TASKS[sys.argv[1]](sys.argv[2:])

@@ -132,7 +132,7 @@ def symbol_state(symbol: str, outbox: Silence, clock: SystemClock) -> SymbolStat
         cutoff_ms=at_ms + 3_600_000,
         close_ms=at_ms + 7_200_000,
     )
-    setup = EightyTwenty.Setup(symbol, Decimal(5), Decimal("2.00"), Decimal("1.50"), date(2026, 11, 19))
+    setup = EightyTwenty.Setup(symbol, Decimal("2.00"), Decimal("1.50"), date(2026, 11, 19))
     strategy = EightyTwenty(EightyTwenty.Params(), setup, instrument, session)
     rules = Rules(instrument, strategy, fixed(Decimal(5)), "20261120", session.entry_from_ms, session.cutoff_ms)
     return SymbolState(Snapshot(symbol), rules, outbox, clock)

@@ -52,8 +52,8 @@ from brokers.coinbase_replies import (
 )
 from brokers.coinbase_sign import Signer
 from brokers.coinbase_words import CANCEL_UNDER_WAY, EXISTS_ALREADY, UNCERTAIN_REASONS, create_reason, says_something
-from brokers.openalgo_replies import decode, number, printable
 from brokers.rate_limit import Lane, RateLimiter
+from brokers.replies import decode, number, printable
 from brokers.skew import Skew
 from brokers.spelling import Spelling
 from brokers.transport import Reply, Transport

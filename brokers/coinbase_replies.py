@@ -18,7 +18,7 @@ import msgspec
 from brokers.base import BrokerError, Fatal, FillRow, OrderRow, Refused, Unanswered, Unavailable, Unreadable
 from brokers.client_ids import ClientIds
 from brokers.coinbase_words import Outcome, order_type, outcome, reported
-from brokers.openalgo_replies import field, number, printable, quantity
+from brokers.replies import field, number, printable, quantity
 from brokers.spelling import Spelling
 from state.instrument import Instrument
 from state.orders import Order, OrderType, Side

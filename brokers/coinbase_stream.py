@@ -34,7 +34,7 @@ from brokers.dialect import (
     Tick,
     Trouble,
 )
-from brokers.openalgo_replies import field, printable, quantity
+from brokers.replies import field, printable, quantity
 from brokers.spelling import Spelling
 from brokers.transport import is_loopback
 from state.orders import OrderType

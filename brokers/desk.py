@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from brokers.base import Broker, BrokerError, Fatal, OrderRow, Paced, Refused, Unanswered, Unavailable
+from brokers.base import Broker, BrokerError, Fatal, Frugal, OrderRow, Paced, Refused, Unanswered, Unavailable
 from brokers.breaker import Breaker
 from brokers.reports import Reports
 from state.clock import Clock
@@ -280,8 +280,10 @@ class Desk:
     def _venue_holds_less(self, symbol: str, side: Side, qty: Decimal) -> str | None:
         """An exit must not turn a position round that somebody else has closed: the venue is asked first.
 
-        A failed read stops no exit.
+        A failed read stops no exit, and none waits until the venue affords a read.
         """
+        if isinstance(self._broker, Frugal) and not self._broker.affords_a_look(True):
+            return None
         name = self._states[symbol].rules.instrument.base if self._broker.capabilities.balances else symbol
         try:
             held = next((row.qty for row in self._broker.positions() if row.symbol == name), ZERO)

@@ -49,8 +49,8 @@ from brokers.kraken_replies import (
     rows_of,
 )
 from brokers.kraken_words import KINDS, Outcome
-from brokers.openalgo_replies import number, printable, quantity
 from brokers.rate_limit import Lane
+from brokers.replies import number, printable, quantity
 from brokers.skew import Skew, date_ms
 from brokers.transport import Reply, Transport
 from state.clock import Clock
@@ -63,6 +63,7 @@ DEADLINE_MS = 5_000  # the engine refuses an order that reaches it later
 PROOF_MS = 2_000  # after the deadline, until absence counts
 ASK_AGAIN_MS = 3_000
 READ_S = 5.0  # a read may keep the key for so long: an exit may be waiting for it
+ONE_ORDER_S = 0.5  # a question about one order waits for its turn no longer: behind it, on the same desk, the exit may wait
 BALANCES_EVERY_S = 45.0
 AMEND_GAP_MS = 15_000
 IDS_IN_A_QUERY = 50
@@ -168,9 +169,9 @@ class Kraken:
     def order(self, order: Order) -> OrderRow | None:
         """By its venue id. An empty answer is no proof: it is then looked for by our own id, in both lists."""
         venue_id, lane = _known_id(order), _lane(order)
-        found = self._query([venue_id], lane)
+        found = self._query([venue_id], lane, ONE_ORDER_S)
         if not found:
-            found = [row for row in self._by_our_id(order, lane)[0] if row.venue_id == venue_id]
+            found = [row for row in self._by_our_id(order, lane, ONE_ORDER_S)[0] if row.venue_id == venue_id]
         if not found:
             return None
         self._remember(venue_id, found[0].state.closed)
@@ -285,13 +286,14 @@ class Kraken:
             raise Unavailable(f"{order.client_id}: not there, and its deadline has not passed")
         return None
 
-    def _by_our_id(self, order: Order, lane: Lane) -> tuple[list[OrderRow], int | None]:
+    def _by_our_id(self, order: Order, lane: Lane, patience_s: float | None = None) -> tuple[list[OrderRow], int | None]:
         """What rests first, then what is over: an order on its way from one to the other is in one of them."""
         mine = self._venue_id(order)
         since_s = (order.created_ms - (self._skew.ahead_ms() or 0)) // 1000 - 60
-        told, _ = self._private("OpenOrders", {"cl_ord_id": mine}, Asked.READ, lane)
+        told, _ = self._private("OpenOrders", {"cl_ord_id": mine}, Asked.READ, lane, patience_s=patience_s)
         found = {row.venue_id: row for row in self._rows(told, "open", "OpenOrders")}
-        told, reply = self._private("ClosedOrders", {"cl_ord_id": mine, "start": str(since_s)}, Asked.READ, lane)
+        fields = {"cl_ord_id": mine, "start": str(since_s)}
+        told, reply = self._private("ClosedOrders", fields, Asked.READ, lane, patience_s=patience_s)
         found |= {row.venue_id: row for row in self._rows(told, "closed", "ClosedOrders")}
         return [row for row in found.values() if row.client_id == order.client_id], date_ms(reply.date)
 
@@ -307,11 +309,18 @@ class Kraken:
         return fields | {"volume": plain(order.qty), "oflags": "fciq", "cl_ord_id": self._venue_id(order)}
 
     def _private(
-        self, name: str, fields: dict[str, str], asked: Asked, lane: Lane, cost: int = 1, order: Order | None = None
+        self,
+        name: str,
+        fields: dict[str, str],
+        asked: Asked,
+        lane: Lane,
+        cost: int = 1,
+        order: Order | None = None,
+        patience_s: float | None = None,
     ) -> tuple[Any, Reply]:
         """One signed call. From the making of its nonce to its answer nobody else uses the key. `order`: one to be placed."""
         path, until_ms = f"/0/private/{name}", self._clock.monotonic_ms() + int(self._timeout_s * 1000)
-        with self._key.turn(lane, cost, self._timeout_s / 2):
+        with self._key.turn(lane, cost, min(patience_s or self._timeout_s, self._timeout_s / 2)):
             if order is not None:
                 fields = fields | {"deadline": _rfc3339(self._about_to_send(order))}
             body, headers = self._key.signed(path, fields)
@@ -358,8 +367,8 @@ class Kraken:
             raise Failure(Asked.READ, name, reply).error
         return found
 
-    def _query(self, venue_ids: list[str], lane: Lane) -> list[OrderRow]:
-        told, _ = self._private("QueryOrders", {"txid": ",".join(venue_ids)}, Asked.READ, lane)
+    def _query(self, venue_ids: list[str], lane: Lane, patience_s: float | None = None) -> list[OrderRow]:
+        told, _ = self._private("QueryOrders", {"txid": ",".join(venue_ids)}, Asked.READ, lane, patience_s=patience_s)
         return self._rows({"orders": told}, "orders", "QueryOrders")
 
     def _rows(self, told: Any, key: str, where: str) -> list[OrderRow]:

@@ -14,7 +14,7 @@ from brokers.base import BrokerError, Fatal, FillRow, OrderRow, Refused, Unanswe
 from brokers.client_ids import ClientIds
 from brokers.kraken_names import Names
 from brokers.kraken_words import Outcome, kind_of, outcome, reported
-from brokers.openalgo_replies import decode, field, number, printable, quantity
+from brokers.replies import decode, field, number, printable, quantity
 from brokers.transport import Reply
 from state.instrument import Instrument
 from state.orders import Order, OrderType, Side

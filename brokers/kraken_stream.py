@@ -38,7 +38,7 @@ from brokers.dialect import (
 from brokers.kraken_names import Executions, Names
 from brokers.kraken_replies import WITH_LIMIT, WITH_TRIGGER, our_id, side_of
 from brokers.kraken_words import kind_of, reported
-from brokers.openalgo_replies import decode, number, printable, quantity
+from brokers.replies import decode, number, printable, quantity
 from brokers.transport import is_loopback
 from brokers.wire import WireClosed
 from state.orders import OrderType, Side

@@ -37,8 +37,8 @@ from brokers.base import (
 from brokers.client_ids import ClientIds
 from brokers.oanda_log import Missing, Transaction, TransactionLog, id_of, time_ms
 from brokers.oanda_words import TYPE_WORD, Asked, by_reason, failure, text
-from brokers.openalgo_replies import decode, number, printable, quantity
 from brokers.rate_limit import Lane, RateLimiter
+from brokers.replies import decode, number, printable, quantity
 from brokers.skew import Skew, date_ms
 from brokers.spelling import Spelling
 from brokers.transport import Reply, Transport

@@ -22,7 +22,7 @@ from brokers.base import FillRow, OrderRow, Reported, Unreadable
 from brokers.client_ids import ClientIds
 from brokers.dialect import Incomplete, Trouble
 from brokers.oanda_words import CREATES, EXPIRED, MARGIN_CLOSEOUT, REPLACED, text
-from brokers.openalgo_replies import number, printable, quantity
+from brokers.replies import number, printable, quantity
 from brokers.spelling import Spelling
 from state.orders import ZERO, OrderType, Side
 from state.threads import Threads

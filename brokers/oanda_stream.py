@@ -22,7 +22,7 @@ from brokers.base import Unreadable
 from brokers.dialect import Incomplete, LoginRefused, Message, Noise, OrdersSubscribed, Several, Subscribed, Tick, Trouble
 from brokers.oanda_log import TransactionLog, id_of, time_ms
 from brokers.oanda_words import text
-from brokers.openalgo_replies import decode, printable
+from brokers.replies import decode, printable
 from brokers.spelling import Spelling
 
 NOTHING = Several(())

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from brokers.base import BrokerError, Fatal, Refused, Unanswered, Unavailable
-from brokers.openalgo_replies import decode, printable
+from brokers.replies import decode, printable
 from state.orders import OrderType
 
 # Transactions that make an order, and the type of ours it is. None: a kind that we never place.

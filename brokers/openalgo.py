@@ -34,22 +34,19 @@ from brokers.base import (
 from brokers.openalgo_replies import (
     PRICE_TYPE,
     Asked,
-    decode,
     failure,
-    field,
     fill_row,
     filled_from,
     message,
     needs_trades,
-    number,
     order_id,
     order_row,
     plain,
     price,
-    printable,
     venue_id,
 )
 from brokers.rate_limit import Lane, RateLimiter
+from brokers.replies import decode, field, number, printable
 from brokers.skew import Skew
 from brokers.spelling import Spelling
 from brokers.transport import Reply, Transport

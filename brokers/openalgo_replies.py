@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from datetime import datetime, tzinfo
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec
 
 from brokers.base import BrokerError, Fatal, FillRow, OrderRow, Refused, Reported, Unanswered, Unavailable, Unreadable
 from brokers.openalgo_words import reported
+from brokers.replies import field, printable, quantity
 from state.orders import ZERO, OrderType, Side
 
 PRICE_TYPE = {OrderType.MARKET: "MARKET", OrderType.LIMIT: "LIMIT", OrderType.STOP: "SL-M", OrderType.STOP_LIMIT: "SL"}
@@ -112,27 +113,10 @@ def _error(asked: Asked, outcome: Outcome, words: str) -> BrokerError:
     return Unavailable(words)
 
 
-_decoder = msgspec.json.Decoder(float_hook=Decimal)
-
-
-def decode(body: bytes) -> dict[str, Any] | None:
-    """The reply's object with its numbers as Decimal, or None for anything else (HTML, truncated, a bare list)."""
-    try:
-        found = _decoder.decode(body)
-    except (msgspec.DecodeError, ArithmeticError, RecursionError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
 def message(body: dict[str, Any] | None) -> str:
     """The server's text on one line; data endpoints send an object where order endpoints send a string."""
     said = "" if body is None else body.get("message", "")
     return printable(said if isinstance(said, str) else msgspec.json.encode(said).decode())
-
-
-def printable(text: str, limit: int = 300) -> str:
-    """Free text made safe for a log line: a newline in it could forge one."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:limit])
 
 
 def order_id(value: object) -> str | None:
@@ -145,36 +129,10 @@ def order_id(value: object) -> str | None:
     return None if text.lower() in ("", "none", "null") else text
 
 
-def number(value: object, where: str) -> Decimal:
-    """A finite number in any spelling: 5, 5.0, "5", "-104". Anything else is a schema error, never a default."""
-    if isinstance(value, (int, str, Decimal)) and not isinstance(value, bool):
-        try:
-            found = Decimal(value)
-        except (InvalidOperation, ValueError):
-            found = Decimal("NaN")
-        if found.is_finite() and (found == 0 or -12 <= found.adjusted() <= 15):
-            return found
-    raise Unreadable(f"schema: {where} is {printable(repr(value), 60)}, not a number")
-
-
-def field(row: dict[str, Any], key: str, where: str) -> Any:
-    """A field that must be there. Code that defaulted a missing one to 0 has tripled a position."""
-    if key not in row:
-        raise Unreadable(f"schema: {where} has no {key!r}")
-    return row[key]
-
-
 def price(row: dict[str, Any], key: str, where: str) -> Decimal | None:
     """A price above 0, or None where the row says nothing or 0. A negative or unreadable one is refused."""
     value = row.get(key)
     return None if value is None or value == "" else quantity(value, f"{where} {key}") or None
-
-
-def quantity(value: object, where: str) -> Decimal:
-    found = number(value, where)
-    if found < 0:
-        raise Unreadable(f"schema: {where} is {found}, below 0")
-    return found
 
 
 def side(row: dict[str, Any], where: str) -> Side:

@@ -17,8 +17,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from brokers.practice_market import STORIES, PracticeSymbol, market  # noqa: E402
+from brokers.practice_market import STORIES, market  # noqa: E402
 from ops.config import Config, calendar_of, load  # noqa: E402
+from simulation.practice_day import practice_symbol  # noqa: E402
 from state.session import Session  # noqa: E402
 from strategies import STRATEGIES  # noqa: E402
 
@@ -94,17 +95,11 @@ def _log_lines(text: str) -> Iterator[LogLine]:
 
 def _prices(config: Config, session: Session) -> dict[str, list[tuple[int, Decimal]]]:
     """The made-up market of this config, played once more."""
-    symbols = [_practice_symbol(config, strategy.params, row) for strategy in config.strategies for row in strategy.symbols]
+    symbols = [practice_symbol(config, strategy.params, row) for strategy in config.strategies for row in strategy.symbols]
     prices: dict[str, list[tuple[int, Decimal]]] = {symbol.symbol: [] for symbol in symbols}
     for tick in market(symbols, session.open_ms, session.close_ms):
         prices[tick.symbol].append((tick.at_ms, tick.price))
     return prices
-
-
-def _practice_symbol(config: Config, params: Any, row: Any) -> PracticeSymbol:
-    grid, story = config.instrument(row.symbol), config.practice.stories.get(row.symbol, "")
-    levels = (row.setup.entry_price, row.setup.trigger_price)
-    return PracticeSymbol(row.symbol, *levels, grid.tick_size, row.qty, grid.lot_size, params.stop_ticks, story)
 
 
 # -- what to show ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import msgspec
 from ops.config_fields import duration_text
 from ops.config_types import Config, SessionConfig
 
+NOT_OF_THE_SETUP = ("symbol", "qty", "notional", "risk")  # the runner's, shown before it
+
 
 def describe(config: Config) -> list[str]:
     """One line for each section and one for each symbol."""
@@ -25,7 +27,7 @@ def describe(config: Config) -> list[str]:
             f"strategy {strategy.name}: max_entries {strategy.max_entries}, {_settings(strategy.params, ('max_entries',))}"
         )
         for row in strategy.symbols:
-            lines.append(f"  {row.symbol}: qty {row.qty}, {_settings(row.setup, ('symbol', 'qty'))}")
+            lines.append(f"  {row.symbol}: {row.size.text}, {_settings(row.setup, NOT_OF_THE_SETUP)}")
     return [line.rstrip(", ") for line in lines]
 
 

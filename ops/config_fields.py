@@ -95,10 +95,10 @@ class Section:
             self.wrong(key, str(wrong))
             return default
 
-    def need(self, key: str, parse: Parser) -> Any:
+    def need(self, key: str, parse: Parser, missing: str = "is missing") -> Any:
         """The value of a key that has no default; None where it is missing or wrong."""
         if not self.has(key) and self._shaped:
-            self.wrong(key, "is missing")
+            self.wrong(key, missing)
         return self.take(key, parse, None)
 
     def take_list(self, key: str, parse: Parser) -> tuple[Any, ...]:

@@ -2,8 +2,8 @@
 
 A strategy class has `Params` and `Setup`, msgspec Structs with typed fields: Decimal (above 0 unless bounded), int (0 or more
 unless bounded), date, bool, str, `X | None`, and durations: `Annotated[int, msgspec.Meta(description="duration")]`, or a field
-`trail_bar_ms` for the key `trail_bar`. `symbol`, `qty` and `max_entries` belong to the runner and are given to every strategy
-that declares them.
+`trail_bar_ms` for the key `trail_bar`. `symbol`, `max_entries` and the size (`qty`, `notional` or `risk`) belong to the runner; a
+strategy that declares one of them is given it, and then a row must say it.
 A Struct may refuse a combination in `__post_init__` with a ValueError; its text is shown under the row's path.
 """
 
@@ -36,6 +36,7 @@ from ops.config_fields import (
     whole,
 )
 from ops.strategy_files import is_file, strategy_in
+from state.sizing import By, Size
 from state.strategy import Strategy
 
 Lots = typing.Callable[[str], Decimal | None]
@@ -46,7 +47,7 @@ class SymbolConfig(msgspec.Struct, frozen=True):
     """One symbol of one strategy. `setup` is an instance of the strategy's `Setup`."""
 
     symbol: str
-    qty: Decimal
+    size: Size
     setup: Any
 
 
@@ -117,12 +118,13 @@ def _strategy(section: Section, named: Parser, lots: Lots, seen: Seen, mistakes:
             _symbol(Unknown, row, lots, seen, close=False)
         return None
     name, cls = found
-    params = _struct(cls.Params, raw_params, {"max_entries": whole(1)}, {"max_entries": _default_entries(cls.Params)})
+    max_entries = raw_params.take("max_entries", whole(1), _default_entries(cls.Params))
+    params = _struct(cls.Params, raw_params, {"max_entries": max_entries})
     symbols = [_symbol(cls.Setup, row, lots, seen) for row in rows]
     if not section.ok or params is None:
         return None
     own = cls if is_file(name) else None
-    return StrategyConfig(name, params[0], params[1]["max_entries"], tuple(row for row in symbols if row is not None), own)
+    return StrategyConfig(name, params, max_entries, tuple(row for row in symbols if row is not None), own)
 
 
 def _rows(raw: object, path: str, mistakes: Mistakes) -> Iterator[Section]:
@@ -138,39 +140,40 @@ def _rows(raw: object, path: str, mistakes: Mistakes) -> Iterator[Section]:
 
 
 def _symbol(setup: type, row: Section, lots: Lots, seen: Seen, close: bool = True) -> SymbolConfig | None:
-    name = _peek_symbol(row)
-    read = _struct(setup, row, {"symbol": symbol, "qty": quantity(lots(name))}, {}, close)
-    day = None if read is None else getattr(read[0], "setup_date", None)
+    name = row.need("symbol", symbol) or ""
+    size = _size(row, lots(name))
+    amounts = dict.fromkeys(by.value for by in By) if size is None else {size.by.value: size.amount}  # None: told of already
+    read = _struct(setup, row, {"symbol": name} | amounts, close)
+    day = getattr(read, "setup_date", None)
     for other_day, path in seen.get(name, []):
         if name and (day is None or other_day in (None, day)):  # setups of different days never meet in one session
             row.wrong("symbol", f"{name} is already at {path}: one strategy per symbol")
             break
     seen.setdefault(name, []).append((day, row.path))
-    if read is None or not row.ok:
+    if read is None or size is None or not row.ok:
         return None
-    return SymbolConfig(read[1]["symbol"], read[1]["qty"], read[0])
+    return SymbolConfig(name, size, read)
 
 
-def _peek_symbol(row: Section) -> str:
-    """The symbol where it is right, "" where it is not: its lot size decides what a quantity may be."""
-    try:
-        return symbol(row.raw("symbol"))
-    except ValueError:
-        return ""
+def _size(row: Section, lot: Decimal | None) -> Size | None:
+    """How much, said in one of three ways. `lot` decides what a quantity may be."""
+    given = [by for by in By if row.has(by.value)] or [By.QTY]
+    by = given[0]
+    amount = row.need(by.value, quantity(lot) if by is By.QTY else number(), "is missing (or else notional, or risk)")
+    for other in By:
+        row.raw(other.value)  # known, whether given or not
+    for other in given[1:]:
+        row.wrong(other.value, f"{by.value} says how much already: give one of qty, notional and risk")
+    return None if amount is None or len(given) > 1 else Size(by, amount)
 
 
-def _struct(
-    cls: type, section: Section, runner: Mapping[str, Parser], defaults: Mapping[str, object], close: bool = True
-) -> tuple[Any, dict[str, Any]] | None:
-    """An instance of `cls` and the values of the runner's own keys; None when anything in the section is wrong."""
-    values: dict[str, Any] = {}
-    for key, parse in runner.items():
-        values[key] = section.take(key, parse, defaults[key]) if key in defaults else section.need(key, parse)
+def _struct(cls: type, section: Section, given: Mapping[str, Any], close: bool = True) -> Any:
+    """An instance of `cls`, None when anything in the section is wrong. `given`: the runner's own keys, already read."""
     own: dict[str, Any] = {}
     hints = typing.get_type_hints(cls, include_extras=True)
     for field in msgspec.structs.fields(cls):
-        if field.name in runner:
-            own[field.name] = values[field.name]
+        if field.name in given:
+            own[field.name] = given[field.name]
             continue
         key, parse = _rule(field.name, hints[field.name])
         if field.required:
@@ -181,14 +184,14 @@ def _struct(
             section.raw(key)  # known, and left to its default
     if close:
         section.close()
-    return _build(cls, section, own, values)
+    return _build(cls, section, own)
 
 
-def _build(cls: type, section: Section, own: dict[str, Any], values: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+def _build(cls: type, section: Section, own: dict[str, Any]) -> Any:
     if not section.ok:
         return None
     try:
-        return cls(**own), values
+        return cls(**own)
     except Exception as error:  # a strategy's own check, of which only ValueError is foreseen
         section.wrong("", str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
         return None

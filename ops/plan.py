@@ -17,7 +17,7 @@ from ops.report import SymbolFacts
 from state.instrument import Instrument
 from state.rules import Able, Rules
 from state.session import Calendar, CalendarError, Session
-from state.sizing import fixed
+from state.sizing import By, Size, fixed
 from state.snapshot import Snapshot
 from state.strategy import Strategy, View
 from state.symbol_state import SymbolState
@@ -30,7 +30,7 @@ class Planned(msgspec.Struct, frozen=True):
     strategy: str
     params: Any
     setup: Any
-    qty: Decimal
+    size: Size
     max_entries: int
     why_not: str | None = None
     own: type[Strategy] | None = None  # the class where the config names a file; else `strategy` is one of ours
@@ -43,7 +43,7 @@ def plan_day(config: Config, calendar: Calendar, day: date) -> list[Planned]:
         for row in strategy.symbols:
             why_not = _why_not_today(calendar, getattr(row.setup, "setup_date", None), day)
             name, params, limit = strategy.name, strategy.params, strategy.max_entries
-            out.append(Planned(row.symbol, name, params, row.setup, row.qty, limit, why_not, strategy.own))
+            out.append(Planned(row.symbol, name, params, row.setup, row.size, limit, why_not, strategy.own))
     return out
 
 
@@ -72,7 +72,7 @@ def make_rules(
     return Rules(
         instrument=instrument,
         strategy=strategy,
-        size=fixed(planned.qty),
+        size=planned.size,
         day=f"{session.day:%Y%m%d}",
         entry_from_ms=session.entry_from_ms,
         cutoff_ms=session.cutoff_ms,
@@ -89,13 +89,14 @@ def edited_while_held(config: Config, planned: Planned, snapshot: Snapshot) -> s
     """What the file says otherwise than a position was entered with, by its path. The position keeps what the journal says."""
     orders = (*snapshot.live_orders(), *snapshot.ended)
     entry = next((order for order in orders if order.client_id == snapshot.trip), None)
-    if not snapshot.position or entry is None or entry.qty == planned.qty:
-        return None
+    size = planned.size
+    if not snapshot.position or entry is None or size.by is not By.QTY or entry.qty == size.amount:
+        return None  # what money comes to is another quantity each time
     for i, strategy in enumerate(config.strategies):
         for j, row in enumerate(strategy.symbols):
             if row.symbol == planned.symbol:
                 path = f"strategies[{i}].symbols[{j}].qty"
-                return f"{path} is {planned.qty}, the position was entered with {entry.qty}: the file counts from the next entry"
+                return f"{path} is {size.amount}, the position was entered with {entry.qty}: the file counts from the next entry"
     return None
 
 
@@ -119,12 +120,12 @@ class Guard(Strategy):
         raise LookupError("the symbol is no longer configured, and no stop level was recorded")
 
 
-def guard_rules(config: Config, symbol: str, qty: Decimal, instrument: Instrument, session: Session, able: Able) -> Rules:
+def guard_rules(config: Config, symbol: str, instrument: Instrument, session: Session, able: Able) -> Rules:
     """Rules under which nothing is entered and what is held stays protected at its recorded level."""
     return Rules(
         instrument=instrument,
-        strategy=Guard(Guard.Params(), Guard.Setup(symbol, qty), instrument, session),
-        size=fixed(qty),
+        strategy=Guard(Guard.Params(), Guard.Setup(symbol), instrument, session),
+        size=fixed(instrument.least),
         day=f"{session.day:%Y%m%d}",
         entry_from_ms=session.entry_from_ms,
         cutoff_ms=session.cutoff_ms,

@@ -37,7 +37,7 @@ from strategies import STRATEGIES
 DATE, SETUP_DATE = "2026-11-20", "2026-11-19"
 SPEED = 60  # a real second is a minute
 LEAD_MS = 1_000  # real time from the start of the session clock to the open
-PATIENCE_S = 25.0  # real time from the cutoff to the close; a restart that comes late on a crowded machine still finds it open
+PATIENCE_S = 60.0  # real time from the cutoff to the close; a restart that comes late on a crowded machine still finds it open
 SETTLE_MS = 2_000  # how long an unanswered order may still turn out accepted
 REQUEST_MS = 1_000
 POLL_MS = 1_000  # real time
@@ -143,7 +143,7 @@ def _config(script: Script) -> dict[str, Any]:
         "strategies": [{"name": "eighty_twenty", "params": params, "symbols": [_setup(symbol) for symbol in ENTRIES]}],
         "risk": {"max_open_positions": 3, "signal_slots": 3, "max_daily_loss": 100_000},
         "control": {"port": 0},
-        "practice": {"day": DATE, "speed": SPEED, "linger": "60s", "faults": "faults.yaml"},
+        "practice": {"day": DATE, "speed": SPEED, "linger": "5m", "faults": "faults.yaml"},
     }
 
 

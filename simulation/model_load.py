@@ -9,7 +9,8 @@ from types import ModuleType, SimpleNamespace
 
 MODULES = (
     "orders", "instrument", "session", "reports", "ledger", "strategy", "snapshot",
-    "sizing", "rules", "events", "commands", "draft", "levels", "wishes", "answers", "sightings", "record", "machine", "invariants",
+    "sizing", "rules", "events", "commands", "draft", "levels", "wishes", "answers", "sightings", "record", "machine",
+    "invariants",
 )  # fmt: skip
 
 Text = dict[str, list[tuple[str, str]]]

@@ -22,6 +22,7 @@ from brokers.practice_schema import EXCHANGES
 from ops.config import Config
 from state.instrument import Instrument
 from state.session import Session
+from state.sizing import sized
 
 CALM = "calm"
 LEAD_MS = 3_000  # session time before the open at which a practice day begins, times its speed
@@ -67,7 +68,7 @@ def venue_exchange(config: Config) -> str:
 def _plays(config: Config, session: Session, tape: Sequence[Path], speed: float, faults: str) -> str:
     """Equal for two runs that want the same practice day."""
     stories = sorted(config.practice.stories.items())
-    rows = [(row.symbol, str(row.qty), repr(row.setup)) for strategy in config.strategies for row in strategy.symbols]
+    rows = [(row.symbol, row.size.text, repr(row.setup)) for strategy in config.strategies for row in strategy.symbols]
     return repr(
         (session.day, session.open_ms, session.close_ms, speed, [str(path.resolve()) for path in tape], stories, rows, faults)
     )
@@ -76,7 +77,11 @@ def _plays(config: Config, session: Session, tape: Sequence[Path], speed: float,
 def _spec(config: Config, session: Session, tape: Sequence[Path], speed: float, key: str, faults: str = CALM) -> PracticeSpec:
     symbols = {row.symbol: row for strategy in config.strategies for row in strategy.symbols}
     instruments = [_instrument(config, symbol) for symbol in symbols]
-    market = [] if tape else [_market(config, strategy.params, row) for strategy in config.strategies for row in strategy.symbols]
+    market = (
+        []
+        if tape
+        else [practice_symbol(config, strategy.params, row) for strategy in config.strategies for row in strategy.symbols]
+    )
     return PracticeSpec(
         account=f"practice-{secrets.token_hex(4)}",
         api_key=key,
@@ -107,18 +112,19 @@ def _instrument(config: Config, symbol: str) -> Instrument:
     return Instrument(symbol, venue_exchange(config), grid.tick_size, grid.lot_size)
 
 
-def _market(config: Config, params: Any, row: Any) -> PracticeSymbol:
+def practice_symbol(config: Config, params: Any, row: Any) -> PracticeSymbol:
     """A setup as the made-up market needs it; a strategy without such prices gets a path around 100."""
-    grid = config.instrument(row.symbol)
-    entry = getattr(row.setup, "entry_price", Decimal(100))
+    grid, instrument = config.instrument(row.symbol), _instrument(config, row.symbol)
+    entry, stop_ticks = getattr(row.setup, "entry_price", Decimal(100)), getattr(params, "stop_ticks", 20)
+    expected = sized(row.size, instrument, entry, instrument.ticks(stop_ticks)).qty
     return PracticeSymbol(
         symbol=row.symbol,
         entry_price=entry,
         trigger_price=getattr(row.setup, "trigger_price", entry - grid.tick_size * 10),
         tick_size=grid.tick_size,
-        qty=row.qty,
+        qty=expected or instrument.least,
         lot_size=grid.lot_size,
-        stop_ticks=getattr(params, "stop_ticks", 20),
+        stop_ticks=stop_ticks,
         story=config.practice.stories.get(row.symbol, ""),
     )
 

@@ -49,7 +49,7 @@ class Holder(Strategy):
 
 def _rules() -> Rules:
     instrument = Instrument("SYM", "NSE", Decimal("0.05"))
-    strategy = Holder(Holder.Params(), Holder.Setup("SYM", Decimal(5)), instrument, None)  # type: ignore[arg-type]
+    strategy = Holder(Holder.Params(), Holder.Setup("SYM"), instrument, None)  # type: ignore[arg-type]
     return Rules(instrument, strategy, fixed(Decimal(5)), "20261120", entry_from_ms=0, cutoff_ms=10**9, max_entries=3)
 
 

@@ -276,7 +276,7 @@ class Journal:
         return JournalReader.open(self.path)
 
     def identity(self) -> str:
-        """A random name of this journal, kept in it: our ids at a venue differ from those of any other journal, a deleted one too."""
+        """A random name of this journal, kept in it: our ids at a venue differ from those of any other, a deleted one too."""
         with self._lock, transaction(self._connection):
             self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?)", (os.urandom(8).hex(),))
             (name,) = self._connection.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()

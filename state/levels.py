@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from state.draft import Draft
 from state.orders import Side
+from state.sizing import By
 from state.strategy import View
 
 
@@ -31,18 +32,20 @@ def why_no_room(draft: Draft, view: View, level: Decimal) -> str | None:
     return f"stop {level} is not on the losing side of {view.average}"
 
 
-def why_not_enter_at(draft: Draft, side: Side, price: Decimal, qty: Decimal) -> str | None:
+def why_not_enter_at(draft: Draft, side: Side, price: Decimal) -> str | None:
     """Would a fill at this price leave room for its stop?"""
-    view = _as_if_held(draft, side, price, qty)
+    view = _as_if_held(draft, side, price)
     return why_no_room(draft, view, stop_level(draft, view))
 
 
 def loss_of_a_unit(draft: Draft, side: Side, price: Decimal) -> Decimal:
-    """Between a fill at this price and its stop; not above 0 where the stop has no room. The size is not known yet."""
-    view = _as_if_held(draft, side, price, draft.rules.instrument.least)
+    """Between a fill at this price and its stop; not above 0 where the stop has no room."""
+    view = _as_if_held(draft, side, price)
     return (price - stop_level(draft, view)) * side.sign
 
 
-def _as_if_held(draft: Draft, side: Side, price: Decimal, qty: Decimal) -> View:
-    """What the strategy would see if this had been entered already."""
+def _as_if_held(draft: Draft, side: Side, price: Decimal) -> View:
+    """What the strategy would see if it had been entered already; of a size in money, the smallest there is."""
+    size = draft.rules.size
+    qty = size.amount if size.by is By.QTY else draft.rules.instrument.least
     return replace(draft.view(), position=qty * side.sign, average=price, side=side, stop_price=None, peak=None)

@@ -268,7 +268,7 @@ def _position_seen(draft: Draft, event: PositionSeen) -> None:
 def _too_early(s: Snapshot, event: PositionSeen) -> bool:
     """Asked before the last thing that we know happened, or while something of ours is still to be told."""
     changed_ms = max((order.changed_ms for order in s.live_orders()), default=0)
-    return event.asked_ms < max(s.fill_ms, changed_ms) or s.in_question
+    return event.asked_ms < max(s.fill_ms, changed_ms) or s.untold
 
 
 def _news(s: Snapshot, event: PositionSeen) -> tuple[Fill, ...]:

@@ -113,12 +113,15 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def in_question(self) -> bool:
-        """Some order's fate is not known for certain: ask soon."""
+        """Some order's fate is not known for certain, or matters at once: ask soon."""
+        live = self.live_orders()
+        return self.untold or any(o.purpose is Purpose.EXIT or (o.purpose is not Purpose.ENTRY and not o.verified) for o in live)
+
+    @property
+    def untold(self) -> bool:
+        """An order of ours may have done what we have not heard of: the venue's position cannot be compared with our fills."""
         return any(
-            order.status is not Status.WORKING
-            or (order.purpose is not Purpose.ENTRY and not order.verified)
-            or order.purpose is Purpose.EXIT
-            or not self.remaining(order)
+            order.status is not Status.WORKING or not self.remaining(order)
             for order in self.live_orders()
             if order.status is not Status.QUARANTINED  # no asking answers that: what it has done, the positions tell
         )

@@ -80,7 +80,6 @@ class Strategy:
 
     class Setup(msgspec.Struct, frozen=True):
         symbol: str
-        qty: Decimal
 
     params: Any  # an instance of this class's own Params
     setup: Any  # and Setup

@@ -21,6 +21,8 @@ from state.orders import ZERO, OrderType, Purpose, Side
 from state.sizing import By, Sized, dearest, sized
 from state.strategy import Enter, Leave, MoveStop, Pass, Wish
 
+NOTHING = Sized(ZERO)
+
 
 def _tick(draft: Draft, event: Tick) -> None:
     _watch_the_stop(draft, event.price)
@@ -105,12 +107,9 @@ def _enter(draft: Draft, wish: Enter, price: Decimal) -> None:
             draft.price(named)
     trigger = None if wish.trigger_price is None else instrument.stop_trigger(wish.side, wish.trigger_price)
     limit = trigger if wish.limit_price == wish.trigger_price else _limit(draft, wish)
-    size = _sized(draft, wish, trigger, limit, price)
-    denied = (
-        size.why_not
-        or instrument.why_not(size.qty, limit or trigger or price)
-        or why_not_enter_at(draft, wish.side, trigger or limit or price, size.qty)
-    )
+    denied = _why_not_priced(wish.type, trigger, limit) or why_not_enter_at(draft, wish.side, trigger or limit or price)
+    size = _sized(draft, wish.side, trigger, limit, price) if denied is None else NOTHING
+    denied = denied or size.why_not or instrument.why_not(size.qty, limit or trigger or price)
     if denied is not None:
         draft.set(spent=True, why=f"denied: {denied}")
         return
@@ -121,14 +120,11 @@ def _enter(draft: Draft, wish: Enter, price: Decimal) -> None:
     draft.set(trip=draft.s.entry.client_id)
 
 
-def _sized(draft: Draft, wish: Enter, trigger: Decimal | None, limit: Decimal | None, price: Decimal) -> Sized:
+def _sized(draft: Draft, side: Side, trigger: Decimal | None, limit: Decimal | None, price: Decimal) -> Sized:
     """What this entry is for, by the prices of this moment; a re-entry is sized anew."""
-    unpriced = _why_not_priced(wish.type, trigger, limit)
-    if unpriced is not None:
-        return Sized(ZERO, why_not=unpriced)
-    size, instrument, worst = draft.rules.size, draft.rules.instrument, limit or trigger or price
-    loss = loss_of_a_unit(draft, wish.side, worst) if size.by is By.RISK else ZERO
-    return sized(size, instrument, dearest(wish.side, price, trigger, limit), loss)
+    size = draft.rules.size
+    loss = loss_of_a_unit(draft, side, limit or trigger or price) if size.by is By.RISK else ZERO
+    return sized(size, draft.rules.instrument, dearest(side, price, trigger, limit), loss)
 
 
 def _limit(draft: Draft, wish: Enter) -> Decimal | None:

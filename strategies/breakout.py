@@ -17,7 +17,6 @@ class Breakout(Strategy):
 
     class Setup(msgspec.Struct, frozen=True):
         symbol: str
-        qty: Decimal
         entry_price: Decimal
 
     def on_tick(self, view: View, price: Decimal) -> Wish:

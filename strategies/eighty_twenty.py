@@ -36,7 +36,6 @@ class EightyTwenty(Strategy):
 
     class Setup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         symbol: str
-        qty: Decimal
         entry_price: Decimal
         trigger_price: Decimal
         setup_date: date

@@ -26,17 +26,14 @@ from tests.harness import Story
 from tests.test_stop_and_restart import again, in_position, start
 
 pytestmark = pytest.mark.timeout(400)
-JOBS = 8  # each mostly waits
+JOBS = 5  # each mostly waits
 CALM = (
-    Point("commit:before:1"),
     Point("submit:before:1"),  # an entry that was journaled and not sent
     Point("submit:after:2", dead_s=0.4),  # sent, answered, and not journaled
     Point("submit:before:4"),  # a stop, of a position that is bare until the settle window is over
-    Point("submit:after:5", dead_s=1.5),
     Point("replace:after:3", dead_s=1.5),  # trailed, and stopped out while nobody was there
     Point("commit:after:70", dead_s=0.4),
     Point("cancel:after:1"),  # the cutoff
-    Point("submit:after:10", dead_s=0.4),  # the exit
     Point("orders:before:1"),  # nothing recovered yet
     Point("submit:after:4", "submit:before:1"),  # killed again while it protects
 )

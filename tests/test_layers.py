@@ -31,6 +31,7 @@ PURE = (
     "ledger",
     "snapshot",
     "rules",
+    "sizing",
     "orders",
     "instrument",
     "events",

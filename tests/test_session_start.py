@@ -73,7 +73,9 @@ def started(server: HttpStub, folder: Path, ahead_ms: int = 0, order_stream: boo
         dialect = OpenAlgoStream("ws://127.0.0.1:9", KEY, "NSE")
         operator = AtTheFiles(config.data_dir, wall)
         config.data_dir.mkdir(exist_ok=True)
-        run = SessionRun(config, broker, Streams(dialect), clock, calendar, session, journal, resumed, log, StopFlag(), operator, wall)
+        run = SessionRun(
+            config, broker, Streams(dialect), clock, calendar, session, journal, resumed, log, StopFlag(), operator, wall
+        )
         assert run.recover(resumed)
         blocks = [source for source, _ in run.states["SBIN"].snapshot.blocks]
         run.end()

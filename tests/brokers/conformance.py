@@ -51,7 +51,7 @@ from tests.brokers.practice_by_hand import Hand
 D = Decimal
 DAY = "20261120"
 BROKERS = ("paper", "practice", "openalgo", "kraken", "coinbase", "oanda")
-TIMEOUT_S, WINDOW_S = 2.0, 10.0
+TIMEOUT_S, WINDOW_S = 5.0, 10.0
 HOUR_MS = 3_600_000
 SYMBOLS_OF_PRACTICE = 160
 
@@ -190,7 +190,10 @@ class Rig:
     def working(self) -> list[str]:
         """What rests at the venue: "BUY 2 @ 99.90"."""
         rows = [row for row in self.books() if row.state is Reported.WORKING]
-        return [f"{row.side.value} {plain(row.qty - (row.filled or ZERO))} @ {plain(row.trigger_price or row.limit_price)}" for row in rows]
+        return [
+            f"{row.side.value} {plain(row.qty - (row.filled or ZERO))} @ {plain(row.trigger_price or row.limit_price)}"
+            for row in rows
+        ]
 
     def works(self, side: Side, qty: Decimal, ticks: int) -> str:
         return f"{side.value} {plain(qty)} @ {plain(self.at(ticks))}"
@@ -520,9 +523,7 @@ def coinbase_name(method: str, path: str, body: bytes) -> str:
 
 class OandaRig(Rig):
     name, symbol, base, qty = "oanda", "EUR_USD", D("1.10000"), D(100)
-    grid = Instrument(
-        "EUR_USD", "OANDA", D("0.00001"), D(1), min_qty=D(1), freeze_qty=D(100_000_000), base="EUR", quote="USD"
-    )
+    grid = Instrument("EUR_USD", "OANDA", D("0.00001"), D(1), min_qty=D(1), freeze_qty=D(100_000_000), base="EUR", quote="USD")
     too_small, unknown_symbol, fee_currency = D("0.5"), "NOS_USD", "USD"
     secrets = (oanda_double.TOKEN,)
     no_permission = answer(403, '{"errorMessage":"Insufficient authorization to perform request."}')

@@ -14,8 +14,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, timedelta
-from email.utils import format_datetime, parsedate_to_datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,7 +68,7 @@ class FaultLine:
         self.seen: list[Asked] = []
         self.kept: list[Asked] = []
         self.silence: threading.Event | None = None  # nothing is answered until it is set
-        self.behind_s = 0  # how far the venue's clock is behind, as its answers say it
+        self.behind_s: int | None = None  # how far its clock is behind this machine's, as its answers say it
         self._next: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._always: dict[str, Fault] = {}
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -151,12 +151,12 @@ class FaultLine:
             return None
         headers = {"Content-Type": told.get("content-type", "application/json")}
         if "date" in told:
-            headers["Date"] = self._shifted(told["date"])
+            headers["Date"] = told["date"] if self.behind_s is None else self._behind(self.behind_s)
         return status, body, headers
 
-    def _shifted(self, date: str) -> str:
-        when = parsedate_to_datetime(date).astimezone(UTC) - timedelta(seconds=self.behind_s)
-        return format_datetime(when, usegmt=True)
+    @staticmethod
+    def _behind(seconds: int) -> str:
+        return format_datetime(datetime.now(UTC) - timedelta(seconds=seconds), usegmt=True)
 
 
 def _told_back(asked: Asked) -> bytes:

@@ -57,7 +57,9 @@ class Hand:
         path = folder / "spec.json"
         path.write_bytes(msgspec.json.encode(spec))
         line = [sys.executable, "-m", "tests.brokers.practice_by_hand", str(path)]
-        self._process = subprocess.Popen(line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+        self._process = subprocess.Popen(
+            line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout
         self._lock = threading.Lock()  # one price at a time

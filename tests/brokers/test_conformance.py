@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from brokers.base import BrokerError, Fatal, FillRow, OrderRow, Paced, Refused, Reported, Unanswered, Unavailable
+from brokers.base import BrokerError, Fatal, FillRow, OrderRow, Refused, Reported, Unanswered, Unavailable
 from brokers.channel import Limits
 from brokers.feed import Feed
 from state.orders import ZERO, Order, OrderType, Purpose, Side, Status
 from tests.brokers.conformance import BROKERS, NOT_HERE, TIMEOUT_S, Rig, Trader, make_rig, practice_hand, until
+from tests.brokers.conformance_table import FAILED, PAGE, names, words
 from tests.brokers.fault_line import KEPT, LOST_AFTER, LOST_BEFORE, Fault, answer
 from tests.brokers.practice_by_hand import Hand
 from tests.brokers.test_feed import Recorder
@@ -66,11 +67,11 @@ def outcome(call: Callable[[], Any]) -> type[BaseException] | None:
 
 
 def at_last(rig: Rig, order: Order) -> Order:
-    """Submitted as soon as our own brake lets it go."""
+    """Submitted as soon as it may go: nothing was sent before."""
     for _ in range(20):
         try:
             return rig.submit(order)
-        except Paced:
+        except Unavailable:
             rig.wait(1)
     raise AssertionError("it never had its turn")
 
@@ -138,7 +139,13 @@ class TestEveryBroker:
     def test_no_key_is_in_any_error_text(self, rig: Rig) -> None:
         """NET-08: not even where the venue sends it back."""
         texts = []
-        bodies = ['{"status":"error","message":"%s"}', '{"error":["EGeneral:%s"]}', '{"errorMessage":"%s"}', '{"error":"%s"}', "%s"]
+        bodies = [
+            '{"status":"error","message":"%s"}',
+            '{"error":["EGeneral:%s"]}',
+            '{"errorMessage":"%s"}',
+            '{"error":"%s"}',
+            "%s",
+        ]
         order = rig.order(BUY, LIMIT, -10)
         for body in bodies:
             for status in (200, 400, 403, 500):
@@ -164,13 +171,13 @@ class TestEveryBroker:
         assert can.settle_window_s == (0 if rig.name == "paper" else 10)
 
     def test_the_clock_of_the_venue_is_measured(self, rig: Rig) -> None:
-        """NET-12: 10 s behind, proved to the second by answers that came anyway."""
+        """NET-12: 10 s behind, by answers that came anyway; never more than is proven."""
         rig.line.behind_s = 10
         rig.broker.quotes([rig.symbol])
 
         ahead_ms = rig.broker.skew_ms()
 
-        assert ahead_ms is not None and 8_900 <= ahead_ms <= 11_000
+        assert ahead_ms is not None and 5_000 <= ahead_ms <= 10_000
 
     # -- instruments and prices ----------------------------------------------------------------------------------------------
 
@@ -286,7 +293,12 @@ class TestEveryBroker:
 
         orders, fills = rig.poll()
         shown = [row.venue_id for row in orders if row.state is Reported.FILLED]
-        assert (resting, amended, shown, {fill.venue_id for fill in fills}) == (order.venue_id, order.venue_id, [order.venue_id], {order.venue_id})
+        assert (resting, amended, shown, {fill.venue_id for fill in fills}) == (
+            order.venue_id,
+            order.venue_id,
+            [order.venue_id],
+            {order.venue_id},
+        )
 
     def test_our_own_id_comes_back_on_its_row(self, rig: Rig) -> None:
         order = rig.submit(rig.order(BUY, LIMIT, -10))
@@ -299,7 +311,9 @@ class TestEveryBroker:
 
         shown, _ = rig.poll()
 
-        assert sorted(shown, key=lambda row: row.venue_id) == sorted((rig.look(order) for order in orders), key=lambda row: row.venue_id)
+        assert sorted(shown, key=lambda row: row.venue_id) == sorted(
+            (rig.look(order) for order in orders), key=lambda row: row.venue_id
+        )
 
     # -- fills -----------------------------------------------------------------------------------------------------------------
 
@@ -530,7 +544,9 @@ class TestEveryBroker:
 
         trader.tick(0)
         at_once = None if trader.s.entry is None else trader.s.entry.status
-        if fault.kept:
+        if fault.kept:  # after a look that found nothing: absence is not proved so soon
+            rig.wait(2)
+            trader.poller.sweep()
             rig.deliver()
         trader.wait(8)
 
@@ -594,7 +610,14 @@ class TestEveryBroker:
     def test_an_order_is_sent_once_whatever_becomes_of_it(self, rig: Rig) -> None:
         """NET-09: no retry below the desk."""
         rig.broker.instrument(rig.symbol)
-        answers = (LOST_BEFORE, LOST_AFTER, answer(500, "{}"), answer(503, HTML), answer(429, "slow"), answer(302, "", Location="/x"))
+        answers = (
+            LOST_BEFORE,
+            LOST_AFTER,
+            answer(500, "{}"),
+            answer(503, HTML),
+            answer(429, "slow"),
+            answer(302, "", Location="/x"),
+        )
         for fault in answers:
             before = len(rig.sent())
             rig.wait(30)
@@ -661,7 +684,9 @@ class TestEveryBroker:
 
         rows = rig.poll()[0]
 
-        assert [(row.client_id, row.side, row.qty, row.limit_price, row.state) for row in rows] == [(None, BUY, rig.qty, rig.at(-15), Reported.WORKING)]
+        assert [(row.client_id, row.side, row.qty, row.limit_price, row.state) for row in rows] == [
+            (None, BUY, rig.qty, rig.at(-15), Reported.WORKING)
+        ]
 
     def test_the_order_of_somebody_else_is_untouched_by_a_whole_trade(self, rig: Rig) -> None:
         """REC-09."""
@@ -757,16 +782,16 @@ class TestEveryBroker:
 
     def test_a_call_ends_within_its_time(self, rig: Rig) -> None:
         """NET-07: a server that says nothing."""
-        rig.broker.instrument(rig.symbol)
-        silent = threading.Event()
-        rig.line.silence = silent
+        broker, _ = rig.connect(timeout_s=1.0)
+        broker.instrument(rig.symbol)
+        rig.line.silence = silent = threading.Event()
         began_ms = rig.clock.monotonic_ms()
 
-        ended = outcome(lambda: rig.submit(rig.order(BUY, LIMIT, -10)))
-        took_s = (rig.clock.monotonic_ms() - began_ms) / 1000
+        ended = outcome(lambda: broker.submit(rig.order(BUY, LIMIT, -10)))
+        took_ms = rig.clock.monotonic_ms() - began_ms
         silent.set()
 
-        assert ended is Unanswered and took_s <= TIMEOUT_S + 0.5
+        assert ended is Unanswered and 900 <= took_ms < TIMEOUT_S * 1000
 
     def test_after_close_nothing_is_sent(self, rig: Rig) -> None:
         rig.broker.instrument(rig.symbol)
@@ -824,3 +849,34 @@ def executed(told: Recorder) -> set[str]:
 
 def ended(told: Recorder, state: Reported) -> set[str]:
     return {row.venue_id for _, row in told.of("order") if isinstance(row, OrderRow) and row.state is state}
+
+
+# -- the table -------------------------------------------------------------------------------------------------------------------
+
+
+def behaviours() -> set[str]:
+    return {name for name in vars(TestEveryBroker) if name.startswith("test_")}
+
+
+def test_there_are_as_many_behaviours_as_were_asked_for() -> None:
+    assert len(behaviours()) >= 30
+
+
+def test_what_does_not_apply_names_a_behaviour_and_a_reason() -> None:
+    told = [(name, why) for known in NOT_HERE.values() for name, why in known.items()]
+
+    assert tuple(NOT_HERE) == BROKERS
+    assert [name for name, why in told if name not in behaviours() or not why] == []
+
+
+def test_the_committed_table_is_of_these_behaviours_and_all_of_them_hold() -> None:
+    """Else: python tasks.py conformance."""
+    document = PAGE.read_text(encoding="utf-8")
+
+    assert sorted(names(document)) == sorted(words(name) for name in behaviours())
+    assert FAILED not in document and "not run" not in document
+    for broker, known in NOT_HERE.items():
+        place = BROKERS.index(broker) + 1
+        rows = [line.strip("| ").split(" | ") for line in document.splitlines() if line.startswith("| ")]
+        shown = {row[0] for row in rows if row[place].startswith("n/a")}
+        assert shown == {words(name) for name in known}, broker

@@ -510,6 +510,21 @@ def test_an_exit_does_not_wait_for_the_counter(desk: Desk) -> None:
     assert desk.clock.now_ms() == began_ms
 
 
+def test_a_question_about_one_order_keeps_nobody_waiting(desk: Desk) -> None:
+    """NET-02: on its desk an exit may be next."""
+    held = _as_placed(desk.kraken.submit(stop()), stop())
+    for _ in range(11):
+        desk.kraken.positions()
+    for _ in range(3):
+        desk.kraken.order(held)
+    began_ms = desk.clock.now_ms()
+
+    with pytest.raises(Paced):
+        desk.kraken.order(held)
+
+    assert desk.clock.now_ms() - began_ms <= 500
+
+
 def test_an_hour_of_polls_trails_and_orders_is_never_locked_out() -> None:
     """NET-11: 10,000 signed calls; the double counts as the venue does, on the same clock."""
     desk = Desk()

@@ -91,6 +91,19 @@ def test_a_position_that_is_being_closed_is_read_in_every_look() -> None:
     assert (calm, story.calls("positions") - by_the_desk) == (1, 3)
 
 
+def test_an_exit_does_not_wait_until_a_read_is_afforded() -> None:
+    """NET-02: what is held is asked for where that costs no time, for the exit must not wait behind the polls."""
+    story = PoorStory()
+    story.hold()
+    before = story.calls("positions")
+    story.venue.affords_a_look = lambda in_question: False  # type: ignore[attr-defined]
+
+    story.flatten("by hand")
+
+    assert story.calls("positions") == before
+    assert story.venue.calls[-1][0] != "positions" and story.calls("cancel") == 1
+
+
 def test_our_own_brake_does_not_open_the_breaker() -> None:
     """NET-10, NET-11."""
     story = Story()

@@ -14,7 +14,7 @@ from brokers.kraken_key import sign
 from brokers.kraken_names import Names
 from brokers.kraken_replies import Asked, ExistsAlready, Failure, differs, fill_row, instrument_of, order_row, plain, result
 from brokers.kraken_words import ERRORS, STATUS_WORDS, Outcome, kind_of, outcome, reported
-from brokers.openalgo_replies import decode
+from brokers.replies import decode
 from brokers.transport import Reply
 from state.clock import VirtualClock
 from state.instrument import Instrument

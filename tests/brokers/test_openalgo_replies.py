@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from brokers.base import BrokerError, Fatal, Refused, Reported, Unanswered, Unavailable
-from brokers.openalgo_replies import RULES, Asked, decode, epoch_ms, failure, message, number, order_id
+from brokers.openalgo_replies import RULES, Asked, epoch_ms, failure, message, order_id
 from brokers.openalgo_words import STATUS_WORDS, reported
+from brokers.replies import decode, number
 
 ERROR = {"status": "error"}
 INTERNAL = "Failed to place order due to internal error"

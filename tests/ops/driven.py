@@ -53,10 +53,17 @@ class Trading:
         self.clock = clock or VirtualClock(at("09:15:00"))
         instrument = Instrument(symbol, "NSE", D("0.05"))
         session = Session(DAY, at("09:15:00"), at("09:16:00"), at("14:45:00"), at("15:30:00"))
-        setup = EightyTwenty.Setup(symbol, D(5), D("731.15"), D("730.65"), date(2026, 11, 19))
+        setup = EightyTwenty.Setup(symbol, D("731.15"), D("730.65"), date(2026, 11, 19))
         strategy = EightyTwenty(EightyTwenty.Params(max_entries=max_entries), setup, instrument, session)
         rules = Rules(
-            instrument, strategy, fixed(D(5)), "20261120", session.entry_from_ms, session.cutoff_ms, max_entries, can_replace=can_replace
+            instrument,
+            strategy,
+            fixed(D(5)),
+            "20261120",
+            session.entry_from_ms,
+            session.cutoff_ms,
+            max_entries,
+            can_replace=can_replace,
         )
         self.outbox = FakeOutbox()
         self.state = SymbolState(Snapshot(symbol), rules, self.outbox, self.clock, bar_origin_ms=at("00:00:00"))

@@ -40,6 +40,7 @@ from ops.config_types import (
 )
 from state.calendars import TABLES
 from state.session import Closed, Session
+from state.sizing import By, Size, fixed
 
 ROOT = Path(__file__).parents[2]
 STORIES = ["trail", "reentry", "three_losses", "partial", "cutoff", "never", "late", "jump"]
@@ -120,7 +121,7 @@ def row(text: str) -> str:
 
 def setup(symbol: str = "ABSLAMC", qty: str = "5") -> SymbolConfig:
     prices = Decimal("731.15"), Decimal("730.65"), date(2026, 11, 19)
-    return SymbolConfig(symbol, Decimal(qty), EightyTwenty.Setup(symbol, Decimal(qty), *prices))
+    return SymbolConfig(symbol, fixed(Decimal(qty)), EightyTwenty.Setup(symbol, Decimal(qty), *prices))
 
 
 def test_a_minimal_configuration_gets_every_default(load_text: Load, tmp_path: Path) -> None:
@@ -273,9 +274,9 @@ def test_everything_a_strategy_may_declare_is_read_by_its_type(load_text: Load) 
     )
 
     params = Everything.Params(90_000, Decimal(0), 4, "short", True, "a b", date(2026, 12, 24), Decimal("1.5"))
-    symbols = (SymbolConfig("SBIN", Decimal(5), Everything.Setup(Decimal(1))),)
+    symbols = (SymbolConfig("SBIN", fixed(Decimal(5)), Everything.Setup(Decimal(1))),)
     assert config.strategies == (StrategyConfig("everything", params, 7, symbols),)
-    assert str(config.strategies[0].symbols[0].qty) == "5"
+    assert config.strategies[0].symbols[0].size.text == "qty 5"
 
 
 def test_a_type_that_no_file_can_give_is_a_defect_of_the_strategy(tmp_path: Path) -> None:
@@ -293,16 +294,65 @@ def test_a_type_that_no_file_can_give_is_a_defect_of_the_strategy(tmp_path: Path
         load(path, {}, {"odd": Odd})
 
 
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        ("qty: 5", Size(By.QTY, Decimal(5))),
+        ("notional: 100", Size(By.NOTIONAL, Decimal(100))),
+        ("notional: 99.50", Size(By.NOTIONAL, Decimal("99.50"))),
+        ("risk: 500", Size(By.RISK, Decimal(500))),
+    ],
+)
+def test_how_much_is_said_in_one_of_three_ways(load_text: Load, written: str, size: Size) -> None:
+    """ENT-12"""
+    config = load_text(HEAD + f"strategies: [{{name: everything, symbols: [{{symbol: SBIN, {written}, level: 1}}]}}]\n")
+
+    assert config.strategies[0].symbols == (SymbolConfig("SBIN", size, Everything.Setup(Decimal(1))),)
+    assert describe(config)[-1] == f"  SBIN: {written.replace(':', '')}, level 1"
+
+
+@pytest.mark.parametrize(
+    ("written", "wrong"),
+    [
+        ("level: 1", ["qty: is missing (or else notional, or risk)"]),
+        ("qty: 5, risk: 500, level: 1", ["risk: qty says how much already: give one of qty, notional and risk"]),
+        (
+            "risk: 500, notional: 5, qty: x, level: 1",
+            [
+                "qty: must be a whole number above 0, not 'x'",
+                "notional: qty says how much already: give one of qty, notional and risk",
+                "risk: qty says how much already: give one of qty, notional and risk",
+            ],
+        ),
+        ("notional: 0, level: 1", ["notional: must be a number above 0, not 0"]),
+        ("risk: -5, level: 1", ["risk: must be a number above 0, not -5"]),
+        ("risk: much, level: 1", ["risk: must be a number above 0, not 'much'"]),
+        (
+            "notionl: 5, level: 1",
+            ["qty: is missing (or else notional, or risk)", "notionl: unknown key (did you mean 'notional'?)"],
+        ),
+    ],
+)
+def test_how_much_is_said_exactly_once(mistakes: Callable[..., list[str]], written: str, wrong: list[str]) -> None:
+    found = mistakes(HEAD + f"strategies: [{{name: everything, symbols: [{{symbol: SBIN, {written}}}]}}]\n")
+
+    assert found == [f"strategies[0].symbols[0].{line}" for line in wrong]
+
+
+def test_a_strategy_that_declares_a_quantity_must_be_given_one(mistakes: Callable[..., list[str]]) -> None:
+    assert mistakes(row(ROW.replace("qty: 5", "notional: 5000"))) == ["strategies[0].symbols[0].qty: is missing"]
+
+
 def test_parts_of_a_unit_need_a_lot_size_that_allows_them(load_text: Load, mistakes: Callable[..., list[str]]) -> None:
     """ENT-13"""
     part, half = row(ROW.replace("qty: 5", "qty: 0.5")), "instruments: {ABSLAMC: {lot_size: 0.5}}\n"
 
     assert mistakes(part) == ["strategies[0].symbols[0].qty: must be a whole number above 0, not 0.5"]
-    assert load_text(part + half).strategies[0].symbols[0].qty == Decimal("0.5")
+    assert load_text(part + half).strategies[0].symbols[0].size == fixed(Decimal("0.5"))
     assert mistakes(row(ROW.replace("qty: 5", "qty: 0.7")) + half) == [
         "strategies[0].symbols[0].qty: must be a multiple of the lot size 0.5 above 0, not 0.7"
     ]
-    assert load_text(part + "broker: {name: kraken}\n").strategies[0].symbols[0].qty == Decimal("0.5")
+    assert load_text(part + "broker: {name: kraken}\n").strategies[0].symbols[0].size == fixed(Decimal("0.5"))
 
 
 def test_each_broker_has_its_own_addresses(load_text: Load) -> None:
@@ -331,7 +381,7 @@ def test_how_far_a_stop_may_slip_is_said_for_the_venue_without_stops_at_market_a
 BAD_ROWS = [
     ("{symbol: A, qty: 5, entry_price: 1, setup_date: 2026-11-19}", ["trigger_price: is missing"]),
     ("{qty: 5, entry_price: 2, trigger_price: 1, setup_date: 2026-11-19}", ["symbol: is missing"]),
-    ("{symbol: A, entry_price: 2, trigger_price: 1, setup_date: 2026-11-19}", ["qty: is missing"]),
+    ("{symbol: A, entry_price: 2, trigger_price: 1, setup_date: 2026-11-19}", ["qty: is missing (or else notional, or risk)"]),
     (
         "{symbol: A B, qty: , entry_price: 0, trigger_price: -1, setup_date: 2026-02-30}",
         [

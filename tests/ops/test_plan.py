@@ -105,7 +105,7 @@ def test_what_an_earlier_config_left_behind_is_guarded_and_never_entered(tmp_pat
     config = config_of(tmp_path, "2026-11-19")
     session = session_of(config)
 
-    rules = guard_rules(config, "TECHM", D(1), SBIN, session, ABLE)
+    rules = guard_rules(config, "TECHM", SBIN, session, ABLE)
 
     assert (rules.max_entries, rules.cutoff_ms, rules.settle_ms) == (0, session.cutoff_ms, 30_000)
     with pytest.raises(LookupError):

@@ -20,6 +20,7 @@ from state.orders import Order, OrderType, Purpose, Side, Status
 from state.reports import Reported
 from state.rules import STOPPING
 from state.session import Session, named
+from state.sizing import fixed
 from state.snapshot import Phase, Snapshot
 from state.strategy import Enter, Pass
 from strategies import EightyTwenty
@@ -208,7 +209,7 @@ def test_an_entry_rejected_by_the_exchange_frees_the_symbol_for_a_new_trigger(si
 
 def _eighty_twenty(**params: Any) -> EightyTwenty:
     session = Session(date(2026, 11, 20), ist("09:15:00"), ist("09:16:00"), cutoff_ms=ist("14:45:00"), close_ms=ist("15:30:00"))
-    setup = EightyTwenty.Setup("SBIN", D(5), ENTRY, TRIGGER, date(2026, 11, 19))
+    setup = EightyTwenty.Setup("SBIN", ENTRY, TRIGGER, date(2026, 11, 19))
     return EightyTwenty(EightyTwenty.Params(**params), setup, Instrument("SBIN", "NSE", D("0.05")), session)
 
 
@@ -332,10 +333,10 @@ def test_a_limit_entry_never_pays_more_than_was_asked(side: Side, planned: str, 
 def test_a_setup_is_good_for_the_next_trading_day_only() -> None:
     """ENT-11."""
     setups = [
-        EightyTwenty.Setup(symbol, D(5), ENTRY, TRIGGER, day)
+        EightyTwenty.Setup(symbol, ENTRY, TRIGGER, day)
         for symbol, day in (("THU", date(2026, 11, 19)), ("FRI", date(2026, 11, 20)), ("MON", date(2026, 11, 23)))
     ]
-    symbols = tuple(SymbolConfig(setup.symbol, setup.qty, setup) for setup in setups)
+    symbols = tuple(SymbolConfig(setup.symbol, fixed(D(5)), setup) for setup in setups)
     config: Any = SimpleNamespace(strategies=(StrategyConfig("eighty_twenty", EightyTwenty.Params(), 3, symbols),))
     calendar = named("XNSE", 60_000, 2_700_000)
 

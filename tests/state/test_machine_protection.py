@@ -249,7 +249,7 @@ def test_a_position_that_was_reduced_is_not_added_to(side: Side) -> None:
 
 def _trailing() -> EightyTwenty:
     session = Session(date(2026, 11, 20), ist("09:15:00"), ist("09:16:00"), cutoff_ms=ist("14:45:00"), close_ms=ist("15:30:00"))
-    setup = EightyTwenty.Setup("SBIN", D(5), D("1093.50"), D("1093.00"), date(2026, 11, 19))
+    setup = EightyTwenty.Setup("SBIN", D("1093.50"), D("1093.00"), date(2026, 11, 19))
     params = EightyTwenty.Params(trigger_window_ms=3_600_000)
     return EightyTwenty(params, setup, Instrument("SBIN", "NSE", D("0.05")), session)
 

@@ -19,7 +19,7 @@ FLAT = View(D(0), D(0), None, None, None, 0, False, "", ist("09:30:00"))
 
 
 def breakout() -> Breakout:
-    return Breakout(Breakout.Params(stop_ticks=20), Breakout.Setup("SBIN", D(5), D("731.15")), SBIN, SESSION)
+    return Breakout(Breakout.Params(stop_ticks=20), Breakout.Setup("SBIN", D("731.15")), SBIN, SESSION)
 
 
 @pytest.mark.parametrize(("price", "enters"), [("731.10", False), ("731.15", True), ("731.20", True)])

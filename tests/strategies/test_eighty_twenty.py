@@ -16,7 +16,7 @@ from strategies import STRATEGIES, EightyTwenty
 from tests.state.builders import BUY, ENTRY, SBIN, TRIGGER, D, ist
 
 SESSION = Session(date(2026, 11, 20), ist("09:15:00"), ist("09:16:00"), ist("14:45:00"), ist("15:30:00"))
-SETUP = EightyTwenty.Setup("SBIN", D(5), ENTRY, TRIGGER, date(2026, 11, 19))
+SETUP = EightyTwenty.Setup("SBIN", ENTRY, TRIGGER, date(2026, 11, 19))
 RULES = EightyTwenty(EightyTwenty.Params(), SETUP, SBIN, SESSION)
 FLAT = View(D(0), D(0), None, None, None, 0, False, "", ist("09:30:00"))
 LONG = View(D(5), D("731.15"), BUY, D("730.15"), D("731.30"), 1, False, "", ist("09:30:00"))
