@@ -287,7 +287,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit("state.sightings", BELIEVED_LATER, ""),
             Edit(
-                "state.sightings", "    return event.asked_ms < max(s.fill_ms, changed_ms) or s.in_question", "    return False"
+                "state.sightings", "    return event.asked_ms < max(s.fill_ms, changed_ms) or s.untold", "    return False"
             ),
         ),
         ("I12",),
