@@ -26,6 +26,7 @@ from brokers.practice_market import STORIES
 from brokers.streams import Streams
 from brokers.tape import TapeError, read_tape
 from brokers.venues import Account, UnknownVenue, connect
+from live_account import account_of, practice_account
 from live_session import SessionRun, until_answered
 from ops import ending, report, requests
 from ops.cli import LATE, Program, cli, read_config, read_duration, run_command_line, with_config, with_json
@@ -37,7 +38,7 @@ from ops.plan import symbol_facts
 from ops.report_text import summary
 from ops.requests import StopFlag, StopKind, StopRequest
 from ops.words import clock_text
-from simulation.practice_day import forget_venue, practice_venue, venue_exchange
+from simulation.practice_day import forget_venue, practice_venue
 from simulation.replay import ClosedDay, broken_lines, replay
 from state.clock import Clock, SystemClock
 from state.journal import Journal, JournalDamaged, JournalError, JournalNewer, Resumed
@@ -74,7 +75,7 @@ def _run(options: RunOptions, stop_flag: StopFlag) -> int:
             return _practice(options, calendar, held, stop_flag)
         clock = SystemClock()
         session = _session(calendar, clock.now_ms())
-        return _session_of(Start(options, calendar, session, clock, _account(options), held, stop_flag))
+        return _session_of(Start(options, calendar, session, clock, account_of(config, options.environ), held, stop_flag))
 
 
 def _last_words(options: RunOptions, text: str, code: int) -> None:
@@ -126,24 +127,6 @@ def _session(calendar: Calendar, now_ms: int) -> Session:
     return session
 
 
-def _account(options: RunOptions) -> Account:
-    broker = options.config.broker
-    return Account(
-        broker=broker.name,
-        rest_url=broker.rest_url,
-        ws_url=broker.ws_url,
-        exchange=broker.exchange,
-        product=broker.product,
-        timezone=options.config.session.timezone,
-        timeout_s=broker.timeout_ms / 1000,
-        settle_window_s=broker.settle_window_ms / 1000,
-        keys=options.environ,
-        stream_url=broker.stream_url,
-        stop_slippage=broker.stop_slippage,
-        expect_mode={Mode.LIVE: "live", Mode.PRACTICE: "analyze"}.get(options.config.mode),  # type: ignore[arg-type]
-    )
-
-
 def _practice(options: RunOptions, calendar: Calendar, held: ExitStack, stop_flag: StopFlag) -> int:
     """Our own venue on this machine, started for this session or found again after a kill."""
     config = options.config
@@ -157,8 +140,7 @@ def _practice(options: RunOptions, calendar: Calendar, held: ExitStack, stop_fla
         clock = venue.start().scaled()
     except (VenueError, TapeError, FaultError) as error:
         raise Failure(ending.CONFIGURATION, str(error)) from None
-    where = {"rest_url": venue.rest_url, "ws_url": venue.ws_url, "exchange": venue_exchange(config)}
-    account = msgspec.structs.replace(_account(options), broker="openalgo", keys={"OPENALGO_API_KEY": key}, **where)
+    account = practice_account(config, options.environ, venue, key)
     try:
         code = _session_of(Start(options, calendar, session, clock, account, held, stop_flag, venue, found, complaints))
     except Failure as failure:
@@ -438,6 +420,7 @@ def replay_command(
     return ending.OK
 
 
+LATE["doctor"] = "live_doctor:doctor_command"
 LATE["simulate"] = "simulation.command:simulate_command"  # its modules would double the time of every start
 
 

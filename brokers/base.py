@@ -19,6 +19,8 @@ from state.reports import FillRow, OrderRow, PositionRow, Reported
 __all__ = [
     "Broker",
     "BrokerError",
+    "Budget",
+    "Budgeted",
     "Capabilities",
     "Fatal",
     "FillRow",
@@ -91,6 +93,15 @@ class Capabilities(msgspec.Struct, frozen=True):
     positions_every_s: float = 0.0  # how often the venue's limits let them be read when nothing is in doubt
 
 
+class Budget(msgspec.Struct, frozen=True):
+    """What polling costs and what the venue's limit affords in the long run, in calls as the venue counts them."""
+
+    per_look: int  # orders and fills, as a rule
+    per_positions: int
+    per_hour: int
+    words: str  # whose limit that is, for people
+
+
 class Broker(Protocol):
     """One account at one venue. Every method is thread-safe, blocks for at most the configured time-out in all, and answers or
     raises one of the four errors; reads never raise Unanswered (a failed read is Unavailable, never "empty").
@@ -143,3 +154,11 @@ class Frugal(Protocol):
 
     def affords_a_look(self, in_question: bool) -> bool:
         """`in_question`: something is to be found out, not only looked after."""
+
+
+@runtime_checkable
+class Budgeted(Protocol):
+    """A broker that knows its venue's rate limit: `doctor` reckons with it."""
+
+    @property
+    def budget(self) -> Budget: ...

@@ -21,6 +21,7 @@ import msgspec
 
 from brokers.base import (
     BrokerError,
+    Budget,
     Capabilities,
     Fatal,
     FillRow,
@@ -84,6 +85,8 @@ class Coinbase:
     Without a signer (paper) only prices and instruments can be asked for. `stop_slippage`: how far beyond its trigger a STOP may
     fill, as a part of the price.
     """
+
+    budget = Budget(2, 1, PER_HOUR, "10,000 for a key, less a reserve")
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from urllib.parse import quote
 import msgspec
 
 from brokers.base import (
+    Budget,
     Capabilities,
     Fatal,
     FillRow,
@@ -34,7 +35,7 @@ from brokers.base import (
     Unreadable,
 )
 from brokers.client_ids import ClientIds
-from brokers.kraken_key import Engine, Key
+from brokers.kraken_key import LESS_PER_MS, POINT, Engine, Key
 from brokers.kraken_names import Executions, Names
 from brokers.kraken_replies import (
     Asked,
@@ -69,7 +70,7 @@ AMEND_GAP_MS = 15_000
 IDS_IN_A_QUERY = 50
 WHOLE_BOOK_EVERY = 12  # looks: orders of others, and orphans
 PAGE, PAGES = 50, 6
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 KEPT_SENT = 512
 
 
@@ -84,6 +85,8 @@ class _Sent(msgspec.Struct):
 
 class Kraken:
     """A Broker, a Resolver and Frugal. Thread-safe; `names`, `ids` and `executions` are shared with the streams."""
+
+    budget = Budget(1, 1, LESS_PER_MS * HOUR_MS // POINT, "a Starter key affords one call in each cycle of 5 s")
 
     def __init__(
         self,
@@ -237,6 +240,8 @@ class Kraken:
         word = status.get("status") if isinstance(status, dict) else None
         if word != "online":
             log.warning("the venue says that it is in %s", printable(repr(word), 30))
+        if not self._key.there:
+            return "prices only"
         self.positions()
         return "live"
 

@@ -57,6 +57,10 @@ class Key:
         self._quiet_until_ms = 0
         self._locked_until_ms = 0
 
+    @property
+    def there(self) -> bool:
+        return bool(self._public)
+
     @contextmanager
     def turn(self, lane: Lane, cost: int, patience_s: float) -> Iterator[None]:
         """The key is ours until the end of the block. `cost`: what the venue's counter takes for it."""

@@ -22,6 +22,7 @@ import msgspec
 
 from brokers.base import (
     BrokerError,
+    Budget,
     Capabilities,
     Fatal,
     FillRow,
@@ -61,6 +62,8 @@ _encoder = msgspec.json.Encoder()
 
 class Oanda:
     """A Broker over one account. Thread-safe. A call takes `timeout_s` for each request it makes, nearly always one."""
+
+    budget = Budget(1, 1, REQUESTS_PER_S * 3_600, f"{REQUESTS_PER_S} a second")
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ import msgspec
 
 from brokers.base import (
     BrokerError,
+    Budget,
     Capabilities,
     Fatal,
     FillRow,
@@ -71,6 +72,8 @@ class OpenAlgo:
     A call takes `timeout_s` in all: up to half of it waiting for its turn under our own rate limits, the rest for the server.
     `expect_mode` is checked on every reply that says its mode, and on those that must: "live" replies carry none.
     """
+
+    budget = Budget(2, 1, READS_PER_S * 3_600, f"{READS_PER_S} a second")
 
     def __init__(
         self,

@@ -123,7 +123,7 @@ def _oanda(account: Account, clock: Clock) -> tuple[Broker, Streams]:
 
 
 def _kraken(account: Account, clock: Clock) -> tuple[Broker, Streams]:
-    key = Key(account.keys["KRAKEN_API_KEY"], account.keys["KRAKEN_API_SECRET"], clock)
+    key = Key(account.keys.get("KRAKEN_API_KEY", ""), account.keys.get("KRAKEN_API_SECRET", ""), clock)  # prices need none
     names, ids, executions = Names(clock), ClientIds(account.identity, clock.threads), Executions(clock)
     broker = Kraken(
         account.rest_url,

@@ -55,6 +55,16 @@ def practice_venue(
     return venue, key, False
 
 
+def venue_for_a_look(config: Config, session: Session) -> tuple[PracticeVenue, str, bool]:
+    """The one that is noted, if it still runs (true); else a calm one, not noted, for the caller to stop."""
+    old = _read(config.data_dir / "practice.json")
+    running = attach_venue(old.rest_url, old.api_key) if old is not None else None
+    if old is not None and running is not None:
+        return running, old.api_key, True
+    key = secrets.token_hex(16)
+    return start_venue(_spec(config, session, (), config.practice.speed, key)), key, False
+
+
 def forget_venue(config: Config) -> None:
     """The venue has been stopped."""
     (config.data_dir / "practice.json").unlink(missing_ok=True)

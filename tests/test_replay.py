@@ -68,8 +68,15 @@ def play(tmp_path: Path) -> Play:
     return played
 
 
-def days(parent: Path, paths: dict[str, Turns], end: str, entry_timeout_ms: int = REST_MS, params: Any = None) -> list[Any]:
-    rows = [SBIN | {"symbol": symbol} for symbol in paths]
+def days(
+    parent: Path,
+    paths: dict[str, Turns],
+    end: str,
+    entry_timeout_ms: int = REST_MS,
+    params: Any = None,
+    row: dict[str, Any] = SBIN,
+) -> list[Any]:
+    rows = [row | {"symbol": symbol} for symbol in paths]
     runs.write_config(
         parent,
         {"session": {"calendar": None, "open": "09:15:00", "close": "11:15:00"}},
@@ -110,6 +117,17 @@ def test_an_order_fills_on_a_later_tick_than_the_one_that_caused_it(play: Play) 
 
     assert trades(report) == [("09:20:01", "812.40", "09:25:00", "811.00", "stop")]
     assert levels(report) == [("09:20:01", Decimal("811.40"))]
+
+
+@pytest.mark.parametrize(("size", "qty"), [({"notional": 10_000}, "12"), ({"risk": 500}, "500")])
+def test_a_size_in_money_trades_the_quantity_it_comes_to(tmp_path: Path, size: dict[str, int], qty: str) -> None:
+    """ENT-12: 12 x 812.40 is 9,748.80; a stop 20 ticks away loses 1.00 a unit."""
+    row = {name: value for name, value in SBIN.items() if name != "qty"} | size
+
+    report = one(days(tmp_path, {"SBIN": [*ARM, ("09:20:01", "812.40"), ("09:25:00", "811.00")]}, "09:26:00", row=row))
+
+    assert trades(report) == [("09:20:01", "812.40", "09:25:00", "811.00", "stop")]
+    assert [trade.qty for trade in report.trades] == [qty]
 
 
 def test_a_leap_over_the_limit_rests_until_the_price_comes_back(play: Play) -> None:

@@ -65,6 +65,16 @@ def test_the_venue_plays_the_configs_symbols_and_begins_a_little_before_the_open
     ]
 
 
+@pytest.mark.parametrize(("size", "qty"), [({"notional": 10_000}, 12), ({"risk": 25}, 25), ({"notional": 1}, 1)])
+def test_the_made_up_market_reckons_with_what_a_size_in_money_comes_to(tmp_path: Path, size: dict[str, int], qty: int) -> None:
+    row = {"symbol": "SBIN", "entry_price": 812.40, **size}
+    config = config_of(tmp_path, strategies=[{"name": "breakout", "symbols": [row]}])
+
+    (symbol,) = practice_day._spec(config, session_of(config), (), SPEED, "key").symbols
+
+    assert symbol.qty == qty
+
+
 def test_with_a_tape_there_is_no_made_up_market(tmp_path: Path) -> None:
     config = config_of(tmp_path)
 

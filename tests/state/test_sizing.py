@@ -77,12 +77,12 @@ def test_a_unit_that_is_worth_nothing_has_no_size() -> None:
     assert sized(risk("500"), SBIN, D(100), D(0)).why_not == "risk 500 has no size where a unit is worth 0"
 
 
-def test_a_quotient_that_would_round_up_does_not() -> None:
-    """1 / 3 in 28 digits times 3 is not 1: only exact division knows on which side of a lot it ends."""
-    money, price = D("2.999999999999999999999999999"), D("3")
-    lot = grid(lot_size="0.9999999999999999999999999999")
+def test_a_product_that_is_rounded_on_the_way_buys_no_lot_more() -> None:
+    """In 28 digits a lot costs exactly the money there is; in truth a little more."""
+    unit = D("1.000000000000000000000000001")
+    money = D("1.000000000000000000000000002")
 
-    assert sized(Size(By.NOTIONAL, money), lot, price, NO_LOSS).qty == 0
+    assert sized(Size(By.NOTIONAL, money), grid(lot_size=str(unit)), unit, NO_LOSS).qty == 0
 
 
 @given(
